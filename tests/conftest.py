@@ -1,0 +1,47 @@
+"""What all tests share: markers by folder, skips that say what is missing, and the real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Libraries read these when they are imported, so they are set before any test is: no test reaches a
+# hub unless it is marked `network` and asked for, and Ray reports no usage statistics.
+NETWORK_ALLOWED = os.environ.get("FPT_RAY_NETWORK_TESTS") == "1"
+if not NETWORK_ALLOWED:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+MARKED_FOLDERS = ("integration", "e2e")
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in MARKED_FOLDERS:
+            item.add_marker(getattr(pytest.mark, folder))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not _has_gpu():
+        pytest.skip("needs a CUDA device; torch sees none")
+    if item.get_closest_marker("network") and not NETWORK_ALLOWED:
+        pytest.skip("downloads from a public host; set FPT_RAY_NETWORK_TESTS=1 to allow it")
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with the complete MNIST and a pretrained MiniLM, as the variable names it."""
+    folder = os.environ.get("FPT_RAY_REAL_DATA")
+    if not folder:
+        pytest.skip("needs the complete MNIST; FPT_RAY_REAL_DATA names no folder")
+    return Path(folder)
