@@ -149,15 +149,16 @@ def load_sweep_record(run: RunDirectory) -> SweepRecord:
             where=run.uri,
             fix="give the directory STORAGE/NAME of a sweep that was started",
         )
-    trials = [
-        trial
-        for trial_id in run.list(RunDirectory.TRIALS)
-        if (trial := load_trial(run, trial_id, resolved)) is not None
-    ]
-    return assemble(resolved, trials)
+    return assemble(resolved, load_trials(run, resolved))
 
 
-def load_trial(run: RunDirectory, trial_id: str, resolved: Mapping[str, Any]) -> TrialRecord | None:
+def load_trials(run: RunDirectory, resolved: Mapping[str, Any]) -> list[TrialRecord]:
+    """Read all trials of a run directory, each with the status that its own files give it."""
+    trials = (_load_trial(run, trial_id, resolved) for trial_id in run.list(RunDirectory.TRIALS))
+    return [trial for trial in trials if trial is not None]
+
+
+def _load_trial(run: RunDirectory, trial_id: str, resolved: Mapping[str, Any]) -> TrialRecord | None:
     """Read one trial; None for a folder that was created but never got its configuration."""
     config = run.read_json(run.config_of(trial_id))
     if config is None:

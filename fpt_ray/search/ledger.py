@@ -1,0 +1,108 @@
+"""What the driver knows about the sweep's trials; every change is written before it is acted on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from fpt_ray.records import Decision, EvaluationRecord, SweepRecord, TrialRecord
+from fpt_ray.records.sweep import assemble, load_trials
+from fpt_ray.records.trial import best_of, status_of
+from fpt_ray.storage import Lease, RunDirectory
+
+MEASURES = ("train_loss", "validation_loss", "validation_accuracy", "train_s", "wall_s")
+TEST_MEASURES = ("test_loss", "test_accuracy", "test_examples")
+
+
+class Ledger:
+    """The driver's view of a run directory, and its only writer of configurations and logs.
+
+    Args:
+        run: the run directory; its ``resolved.json`` must be written already.
+        lease: checked before every write, so that a driver that lost the directory stops writing.
+    """
+
+    def __init__(self, run: RunDirectory, lease: Lease) -> None:
+        self._run = run
+        self._lease = lease
+        self._resolved = run.read_json(RunDirectory.RESOLVED)
+        trials = load_trials(run, self._resolved)
+        self.trials: dict[str, TrialRecord] = {t.trial_id: t for t in trials}
+        self._logs: dict[str, bytes] = {}
+        self._sequence = max((e.sequence for t in trials for e in t.evaluations), default=-1)
+
+    @property
+    def max_steps(self) -> int:
+        """How many steps a full-length trial has."""
+        return int(self._resolved["max_steps"])
+
+    def record(self) -> SweepRecord:
+        """Look at the whole sweep as it stands."""
+        return assemble(self._resolved, list(self.trials.values()))
+
+    def of_arm(self, arm: str, stage: str) -> list[TrialRecord]:
+        """Pick an arm's trials of one stage, in the order of their slots."""
+        mine = (t for t in self.trials.values() if t.arm == arm and t.stage == stage)
+        return sorted(mine, key=lambda t: (t.slot, t.seed_index))
+
+    def suggest(self, trial: TrialRecord) -> None:
+        """Record a trial before it is handed out, or its new settings before it goes on."""
+        self._lease.check()
+        fields = ("trial_id", "stage", "arm", "labels", "slot", "seed", "seed_index", "values", "settings")
+        config = {name: getattr(trial, name) for name in fields}
+        self._run.write_json(self._run.config_of(trial.trial_id), config)
+        self._run.delete(self._run.failure_of(trial.trial_id))
+        self.trials[trial.trial_id] = dataclasses.replace(trial, status="running", reason=None)
+
+    def log(self, trial_id: str, result: Mapping[str, Any], decision: Decision) -> None:
+        """Commit an evaluation and what was decided on it.
+
+        Args:
+            trial_id: whose evaluation it is.
+            result: what the trial reported.
+            decision: what becomes of the trial; stored decisions are final.
+        """
+        self._lease.check()
+        evaluation = EvaluationRecord(
+            step=result["step"],
+            sequence=self._sequence + 1,
+            decision=decision,
+            **{name: result[name] for name in MEASURES},
+            trained_parameters=result["trained_parameters"],
+            reason=result.get("reason"),
+            **{name: result.get(name) for name in TEST_MEASURES},
+        )
+        log = self._run.log_of(trial_id)
+        former = self._logs.get(trial_id)
+        if former is None:
+            former = self._run.read_bytes(log) or b""
+        data = former + evaluation.to_line().encode()
+        self._run.write_bytes(log, data)
+        self._sequence += 1
+        self._logs[trial_id] = data
+        self._append(trial_id, evaluation)
+
+    def fail(self, trial_id: str, reason: str, attempts: int) -> None:
+        """Record that a trial failed after all its retries."""
+        self._lease.check()
+        self._run.write_json(
+            self._run.failure_of(trial_id), {"reason": reason, "attempts": attempts}
+        )
+        self.trials[trial_id] = dataclasses.replace(
+            self.trials[trial_id], status="failed", reason=reason
+        )
+
+    def _append(self, trial_id: str, evaluation: EvaluationRecord) -> None:
+        trial = self.trials[trial_id]
+        evaluations = (*trial.evaluations, evaluation)
+        status, reason = status_of(evaluations, self.max_steps, None)
+        if status != "running":
+            self._logs.pop(trial_id, None)
+        self.trials[trial_id] = dataclasses.replace(
+            trial,
+            evaluations=evaluations,
+            status=status,
+            reason=reason,
+            best=best_of(evaluations, self._resolved["metric"], self._resolved["direction"]),
+        )
