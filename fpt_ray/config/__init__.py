@@ -1,0 +1,66 @@
+"""The sweep file, typed: read once, checked once, before torch or Ray is imported."""
+
+from __future__ import annotations
+
+from fpt_ray.config.arms import Arm
+from fpt_ray.config.backbones import BACKBONE_SHAPES, BUILT_IN_SHAPES, BackboneShape
+from fpt_ray.config.domains import Choice, Domain, Grid, IntUniform, LogUniform, Uniform
+from fpt_ray.config.identity import trial_id
+from fpt_ray.config.selectors import GROUPS, ParameterRole, parse_selectors, resolve
+from fpt_ray.config.settings import (
+    DataSettings,
+    ModelSettings,
+    OptimizerSettings,
+    TrainingSettings,
+    TrialSettings,
+)
+from fpt_ray.config.shapes import known_shape
+from fpt_ray.config.sweep import Failures, Final, Published, Resources, Sweep
+from fpt_ray.config.tasks import BitMemory, BitXor, Mnist, TaskSettings
+from fpt_ray.config.tune import (
+    AshaScheduler,
+    FifoScheduler,
+    GridSearcher,
+    OptunaSearcher,
+    RandomSearcher,
+    Tune,
+)
+
+__all__ = [
+    "BACKBONE_SHAPES",
+    "BUILT_IN_SHAPES",
+    "GROUPS",
+    "Arm",
+    "AshaScheduler",
+    "BackboneShape",
+    "BitMemory",
+    "BitXor",
+    "Choice",
+    "DataSettings",
+    "Domain",
+    "Failures",
+    "FifoScheduler",
+    "Final",
+    "Grid",
+    "GridSearcher",
+    "IntUniform",
+    "LogUniform",
+    "Mnist",
+    "ModelSettings",
+    "OptimizerSettings",
+    "OptunaSearcher",
+    "ParameterRole",
+    "Published",
+    "RandomSearcher",
+    "Resources",
+    "Sweep",
+    "TaskSettings",
+    "TrainingSettings",
+    "TrialSettings",
+    "Tune",
+    "Uniform",
+    "known_shape",
+    "parse_selectors",
+    "resolve",
+    "trial_id",
+]

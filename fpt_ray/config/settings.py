@@ -1,0 +1,118 @@
+"""What one trial trains, and how: the part of the sweep file that arms and tuned values may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from fpt_ray.config.base import Settings
+from fpt_ray.config.tasks import TaskSettings
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class DataSettings(Settings):
+    """Where a task's examples come from."""
+
+    mode: Literal["auto", "generated", "materialized"] = "auto"
+    """auto: generated for the bit tasks, materialized for the others. The batches are the same in every mode."""
+    dir: str | None = None
+    """Directory with the raw data; null: the task's default place."""
+
+
+class ModelSettings(Settings):
+    """The model that is trained: a backbone, its trained groups, and the layers at its ends."""
+
+    name: Literal["fpt"] = "fpt"
+    backbone: str = Field(min_length=1)
+    """Hub id, local directory, or built-in name (minilm-l6, tiny-gpt2, tiny-bert)."""
+    init: Literal["pretrained", "random"] = "pretrained"
+    """The backbone's weights before training: pretrained, or drawn from the trial's seed."""
+    trained: tuple[str, ...] = Field(min_length=1, strict=False)
+    """Selectors of the parameters that get updates: groups, "attention[-1]", "layer_norm[6:]", "all - attention"."""
+    num_layers: int | None = Field(default=None, ge=1)
+    """Keep only the backbone's first layers; null keeps all."""
+    orthogonal_gain: float = Field(default=1.41, gt=0)
+    """Gain of the input layer's orthogonal initial weights; above 0."""
+    input_mlp: tuple[PositiveInt, ...] = Field(default=(), strict=False)
+    """Hidden sizes before the input layer; empty for a linear input layer."""
+    output_mlp: tuple[PositiveInt, ...] = Field(default=(), strict=False)
+    """Hidden sizes before the output layer; empty for a linear output layer."""
+    extend_positions: int | None = Field(default=None, ge=1)
+    """Grow the backbone's position table to this many positions; null leaves it."""
+
+
+class OptimizerSettings(Settings):
+    """Adam's constants."""
+
+    name: Literal["adam"] = "adam"
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the mean of the gradients, in [0, 1)."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the mean of their squares, in [0, 1)."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """Added to the denominator; above 0."""
+
+
+class TrainingSettings(Settings):
+    """How the trained parameters are updated, and when they are evaluated. All budgets are in steps."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Constant rate of the optimizer; above 0."""
+    batch_size: int = Field(default=16, ge=1)
+    """Sequences in one step."""
+    max_steps: int = Field(default=5000, ge=1)
+    """Steps of a trial that is not stopped early."""
+    eval_every: int = Field(default=250, ge=1)
+    """Steps between two evaluations on the validation split."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    grad_clip_norm: float | None = Field(default=1.0, gt=0)
+    """Largest norm of a trial's gradients, above 0; null does not clip."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Chance that an activation is dropped in training, in [0, 1)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward pass; bf16 is autocast on GPUs."""
+    validation_size: int | None = Field(default=None, ge=1)
+    """Validation examples; null: the task's default."""
+    test_size: int | None = Field(default=None, ge=1)
+    """Test examples; null: the task's default."""
+
+
+class TrialSettings(Settings):
+    """Everything that decides what a trial computes, its seed aside."""
+
+    task: TaskSettings
+    data: DataSettings = DataSettings()
+    model: ModelSettings
+    training: TrainingSettings = TrainingSettings()
+
+    def compact(self) -> dict[str, Any]:
+        """Dump as plain JSON data without the fields that have their default, the task's name aside."""
+        data = self.model_dump(mode="json", exclude_defaults=True)
+        return {**data, "task": {"name": self.task.name, **data["task"]}}
+
+    def with_values(self, values: Mapping[str, Any]) -> TrialSettings:
+        """Copy with some settings changed, and validate the result in full.
+
+        Args:
+            values: dotted key to value. A key that names a section (``"model"``) replaces it; deeper keys then
+                refine what the sections hold.
+
+        Raises:
+            pydantic.ValidationError: if a key does not exist or a value does not fit.
+        """
+        data = self.compact()
+        for key in sorted(values, key=lambda key: key.count(".")):
+            _set(data, key.split("."), values[key])
+        return TrialSettings.model_validate(data)
+
+
+def _set(data: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a value in nested dictionaries, without touching dictionaries that belong to someone else."""
+    for part in path[:-1]:
+        inner = data.get(part)
+        data[part] = dict(inner) if isinstance(inner, dict) else {}
+        data = data[part]
+    data[path[-1]] = value

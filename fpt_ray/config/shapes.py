@@ -1,0 +1,110 @@
+"""Find the shape of any backbone that a sweep file may name, without torch or transformers."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fpt_ray.config.backbones import BACKBONE_SHAPES, BackboneShape
+from fpt_ray.errors import ModelError
+
+
+def known_shape(backbone: str) -> BackboneShape | None:
+    """Look a backbone up in a local directory, the shipped table, or the hub's cache.
+
+    Args:
+        backbone: a local directory, a built-in name or a hub id.
+
+    Returns:
+        Its shape; None for a hub id that is not in the table and not cached, and for other architectures.
+
+    Raises:
+        ModelError: if it can be nothing of these, or its config.json cannot be read.
+    """
+    if Path(backbone).expanduser().is_dir():
+        return _read_shape(Path(backbone).expanduser() / "config.json")
+    if backbone in BACKBONE_SHAPES:
+        return BACKBONE_SHAPES[backbone]
+    if cached := cached_config(backbone):
+        return _read_shape(cached)
+    if not _may_be_hub_id(backbone):
+        raise _unknown(backbone)
+    return None
+
+
+def cached_config(backbone: str) -> Path | None:
+    """Find the config.json that the hub's cache holds for a model, the newest if there are several."""
+    folder = _hub_cache() / f"models--{backbone.replace('/', '--')}" / "snapshots"
+    configs = sorted(folder.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    return configs[-1] if configs else None
+
+
+def _hub_cache() -> Path:
+    """Locate the hub's cache by the variables that huggingface_hub reads, in its order."""
+    home = os.environ.get("HF_HOME") or Path(
+        os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"
+    )
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return Path(cache or Path(home, "hub")).expanduser()
+
+
+def _may_be_hub_id(backbone: str) -> bool:
+    owner, slash, name = backbone.partition("/")
+    return bool(owner and slash and name) and "/" not in name and owner not in (".", "..", "~")
+
+
+def _unknown(backbone: str) -> ModelError:
+    near = difflib.get_close_matches(backbone, BACKBONE_SHAPES, n=1, cutoff=0.6)
+    fix = "a built-in name (minilm-l6, tiny-gpt2, tiny-bert), a hub id (owner/name) or a directory"
+    return ModelError(
+        f"there is no backbone {backbone!r}: neither a directory, nor a known name, nor in the hub's cache",
+        fix=f"{near[0]}; or {fix}" if near else fix,
+    )
+
+
+def _read_shape(config: Path) -> BackboneShape | None:
+    try:
+        fields: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+        return _shape_of(fields)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"the backbone's {config} cannot be read: {error}",
+            fix="name the directory that holds config.json and the weights",
+        ) from error
+
+
+def _shape_of(fields: dict[str, Any]) -> BackboneShape | None:
+    if fields["model_type"] == "bert":
+        return replace(
+            BACKBONE_SHAPES["bert-base-uncased"],
+            **_known(fields, _BERT_FIELDS),
+        )
+    if fields["model_type"] == "gpt2":
+        shape = replace(BACKBONE_SHAPES["gpt2"], **_known(fields, _GPT2_FIELDS))
+        return replace(shape, intermediate_size=fields.get("n_inner") or 4 * shape.hidden_size)
+    return None
+
+
+def _known(fields: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {ours: int(fields[theirs]) for ours, theirs in names.items() if theirs in fields}
+
+
+_BERT_FIELDS = {
+    "num_layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "num_positions": "max_position_embeddings",
+    "vocab_size": "vocab_size",
+    "intermediate_size": "intermediate_size",
+}
+_GPT2_FIELDS = {
+    "num_layers": "n_layer",
+    "hidden_size": "n_embd",
+    "num_heads": "n_head",
+    "num_positions": "n_positions",
+    "vocab_size": "vocab_size",
+}
