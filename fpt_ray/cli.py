@@ -1,0 +1,209 @@
+"""The command line: ``fpt-ray run | plan | validate | report``.
+
+Nothing here imports torch, ray or transformers until a command needs them, so help and validation answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+
+from fpt_ray.errors import FptRayError, RunDirectoryError, SweepFileError
+
+if TYPE_CHECKING:
+    from fpt_ray.config import Sweep
+    from fpt_ray.records import SweepRecord
+    from fpt_ray.storage import RunDirectory
+
+OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Fair ablations of frozen pretrained transformers on Ray.",
+)
+
+File = Annotated[Path, typer.Argument(help="The sweep file.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the file; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Ray's messages.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="DIR_OR_URI",
+        envvar="FPT_RAY_STORAGE",
+        help="Where run directories lie, instead of the file's storage.",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="auto, local, or a Ray address; default: RAY_ADDRESS or local."),
+]
+
+
+@app.command()
+def run(
+    file: File,
+    set_: Set = None,
+    storage: Storage = None,
+    address: Address = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Run a sweep, or go on with it where it stopped; ends with the report."""
+    from fpt_ray.config import load_sweep
+
+    sweep = load_sweep(file, set_ or ())
+    directory = _run_directory(sweep, storage)
+    signal.signal(signal.SIGTERM, _interrupt)
+    from fpt_ray.orchestrate import Options, run_sweep
+    from fpt_ray.report import write_live, write_report
+
+    options = Options(
+        file=str(file),
+        text=file.read_bytes(),
+        console=Console(stderr=True),
+        address=address,
+        debug=debug,
+        on_refresh=lambda record: write_live(directory, record),
+    )
+    try:
+        record = run_sweep(sweep, directory, options)
+    except KeyboardInterrupt:
+        _say(f"interrupted; run the same command to go on ({directory.uri})")
+        return INTERRUPTED
+    report = write_report(directory)
+    _print(report, as_json)
+    _say(f"report: {directory.uri}/report/summary.md")
+    return _verdict(record)
+
+
+@app.command()
+def plan(file: File, set_: Set = None, as_json: AsJson = False, debug: Debug = False) -> int:
+    """Show every arm with its trained parameters, trials, rungs and steps; starts nothing."""
+    from fpt_ray.config import load_sweep
+
+    sweep = load_sweep(file, set_ or ())
+    from fpt_ray.plan import plan_sweep
+
+    _print(plan_sweep(sweep), as_json)
+    return OK
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="Sweep files.", show_default=False)],
+    set_: Set = None,
+    debug: Debug = False,
+) -> int:
+    """Check sweep files without starting anything."""
+    from fpt_ray.config import load_sweep
+
+    code = OK
+    for file in files:
+        try:
+            sweep = load_sweep(file, set_ or ())
+        except SweepFileError as error:
+            _say(str(error))
+            code = USAGE
+        else:
+            sys.stdout.write(f"{file}: valid, {len(sweep.arms)} arms\n")
+    return code
+
+
+@app.command()
+def report(
+    run_dir: Annotated[str, typer.Argument(help="STORAGE/NAME of a sweep, or its URI.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Rebuild the report of a finished or running sweep."""
+    from fpt_ray.report import write_report
+    from fpt_ray.storage import RunDirectory
+
+    directory = RunDirectory(run_dir)
+    _print(write_report(directory), as_json)
+    _say(f"report: {directory.uri}/report/summary.md")
+    return OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and turn whatever happens into an exit code.
+
+    Args:
+        arguments: the command line without the program's name; None reads ``sys.argv``.
+
+    Returns:
+        0 all done; 1 failed trials, an arm without a finalist, or an error; 2 bad usage or sweep file;
+        130 interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(args=given, prog_name="fpt-ray", standalone_mode=False)
+    except click.exceptions.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except FptRayError as error:
+        if "--debug" in given:
+            raise
+        _say(f"error: {error}" if not isinstance(error, SweepFileError) else str(error))
+        return USAGE if isinstance(error, SweepFileError) else ERROR
+    return int(result or OK)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # `ray job stop` and Kubernetes send SIGTERM and kill a few seconds later; everything is saved already.
+    raise KeyboardInterrupt
+
+
+def _run_directory(sweep: Sweep, storage: str | None) -> RunDirectory:
+    from fpt_ray.storage import RunDirectory
+
+    place = (storage or sweep.storage).rstrip("/")
+    is_relative = "://" not in place and not Path(place).expanduser().is_absolute()
+    if is_relative and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        raise RunDirectoryError(
+            "a relative storage inside a Ray job would vanish with the job's working directory",
+            where=f"storage: {place}",
+            fix="give an absolute path that all nodes share, or a URI: --storage /mnt/runs, "
+            "--storage s3://BUCKET/runs, or the variable FPT_RAY_STORAGE",
+        )
+    return RunDirectory(f"{place}/{sweep.name}")
+
+
+def _verdict(record: SweepRecord) -> int:
+    failed = any(t.status == "failed" for t in record.trials)
+    complete = all(
+        len(record.finalists(arm.name)) == len(record.final_seeds) for arm in record.arms
+    )
+    return OK if complete and not failed else ERROR
+
+
+def _print(document: Any, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(document.to_json(), indent=2, allow_nan=False) + "\n")
+    else:
+        Console().print(document.table())
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,96 @@
+"""The connection to Ray, and how many trials fit on what it has."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import ray
+
+from fpt_ray.config import Resources
+from fpt_ray.errors import FptRayError
+
+# A trial leaves nearly all of a CPU to itself; on GPU machines its process mostly waits for the device.
+_LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """How trials share devices: what one trial asks of Ray, and how many run at a time."""
+
+    device: str
+    resources: dict[str, float]
+    num_threads: int
+    num_slots: int
+
+
+@contextlib.contextmanager
+def connected(address: str | None, debug: bool) -> Iterator[None]:
+    """Connect to a Ray cluster, or start a local one, for the time of the context.
+
+    Args:
+        address: ``auto`` (a running cluster, RAY_ADDRESS), ``local`` (start one here), a Ray address, or None:
+            a cluster that RAY_ADDRESS names, else a local one.
+        debug: show Ray's own messages and those of the trials' processes.
+
+    Raises:
+        FptRayError: no cluster answers at the address.
+    """
+    target = address or os.environ.get("RAY_ADDRESS") or _LOCAL
+    # Ray warns that zero-GPU tasks will see the devices that the machine has; our CPU trials use none.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(
+            address=target,
+            log_to_driver=debug,
+            logging_level=logging.INFO if debug else logging.ERROR,
+            **({"include_dashboard": False} if target == _LOCAL else {}),
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise FptRayError(
+            f"no Ray cluster answers: {error}",
+            where=f"address {target}",
+            fix="start one (ray start --head), correct --address or RAY_ADDRESS, or use --address local",
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def slots(wanted: Resources) -> Slots:
+    """Decide how many trials share a device, and how many devices are used.
+
+    With ``pack: auto`` a GPU takes one trial at a time, and a CPU machine one trial for each core. ``pack: N`` puts N trials on
+    every device; a CPU machine counts as one device whose cores they share.
+
+    Raises:
+        FptRayError: GPUs are asked for and the cluster has none.
+    """
+    total = ray.cluster_resources()
+    num_gpus = int(total.get("GPU", 0))
+    if wanted.device == "cuda" and not num_gpus:
+        raise FptRayError(
+            "the sweep asks for GPUs and the cluster has none",
+            where="resources.device: cuda",
+            fix="resources.device: auto (or cpu), or connect to a cluster with GPUs",
+        )
+    if num_gpus and wanted.device != "cpu":
+        per_device = 1 if wanted.pack == "auto" else wanted.pack
+        num_devices = min(num_gpus, wanted.max_devices or num_gpus)
+        cpus = min(1.0, total.get("CPU", 1.0) / (num_gpus * per_device))
+        return Slots("cuda", {"CPU": cpus, "GPU": 1 / per_device}, 1, num_devices * per_device)
+    return _cpu_slots(wanted)
+
+
+def _cpu_slots(wanted: Resources) -> Slots:
+    cores = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
+    cores = [c for c in cores if c > 0] or [1]
+    smallest = min(cores)
+    per_device = smallest if wanted.pack == "auto" else wanted.pack
+    num_devices = min(len(cores), wanted.max_devices or len(cores))
+    cpus = smallest / per_device
+    return Slots("cpu", {"CPU": cpus}, max(1, int(cpus)), num_devices * per_device)

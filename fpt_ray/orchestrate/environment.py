@@ -1,0 +1,69 @@
+"""What a sweep ran with: versions, commit and devices, one entry for every time its driver was started."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from fpt_ray.storage import RunDirectory
+
+PACKAGES = ("fpt-ray", "ray", "torch", "transformers", "optuna", "numpy", "pyarrow", "safetensors")
+
+
+def record_start(run: RunDirectory) -> None:
+    """Add this start of the driver to ``environment.json``."""
+    former = run.read_json(RunDirectory.ENVIRONMENT) or {"runs": []}
+    run.write_json(RunDirectory.ENVIRONMENT, {"runs": [*former["runs"], _this_start()]})
+
+
+def _this_start() -> dict[str, Any]:
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", "-m", "fpt_ray.sweep", *sys.argv[1:]]),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "commit": _commit(),
+        "devices": {
+            "host": platform.node(),
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "cluster": {k: v for k, v in ray.cluster_resources().items() if ":" not in k},
+        },
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed as a package"
+    return versions
+
+
+def _commit() -> str | None:
+    """Read the commit of the source tree that runs; None if it is not a git checkout."""
+    source = Path(__file__).resolve().parents[2]
+    if not (source / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=source,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None

@@ -1,0 +1,132 @@
+"""The sweep as understood (``resolved.json``), and which edits of it a run directory accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fpt_ray.config import Sweep
+from fpt_ray.errors import Problem, SweepFileError
+from fpt_ray.seeding import trial_seed
+from fpt_ray.storage import RunDirectory
+
+Resolved = dict[str, Any]
+_ABSENT = object()
+# Where and how a sweep runs, and what its report shows beside: none of it changes a trial.
+_FREE = ("resources", "failures", "loggers", "reference", "published", "format")
+_DERIVED = ("max_steps", "num_trials", "final_seeds", "tune_seeds", "metric", "direction")
+
+
+def resolve(sweep: Sweep) -> Resolved:
+    """Write a sweep with every default and every arm spelled out, as JSON data."""
+    tune = sweep.tune
+    return {
+        "format": 1,
+        "name": sweep.name,
+        "seed": sweep.seed,
+        "reference": sweep.reference_arm.name,
+        "metric": tune.metric if tune else "validation_accuracy",
+        "direction": tune.direction if tune else "max",
+        "max_steps": sweep.training.max_steps,
+        "num_trials": tune.num_trials if tune else 0,
+        "tune_seeds": [trial_seed(sweep.seed, "tune", i) for i in range(tune.seeds if tune else 0)],
+        "final_seeds": [trial_seed(sweep.seed, "final", i) for i in range(sweep.final.seeds)],
+        "tune": tune.model_dump(mode="json") if tune else None,
+        "final": sweep.final.model_dump(mode="json"),
+        "resources": sweep.resources.model_dump(mode="json"),
+        "failures": sweep.failures.model_dump(mode="json"),
+        "loggers": list(sweep.loggers),
+        "published": [p.model_dump(mode="json") for p in sweep.published],
+        "arms": [
+            {
+                "name": arm.name,
+                "labels": dict(arm.labels),
+                "settings": arm.settings.model_dump(mode="json"),
+            }
+            for arm in sweep.arms
+        ],
+    }
+
+
+def check_edits(former: Mapping[str, Any], now: Resolved, run: RunDirectory, file: str) -> None:
+    """Refuse a sweep file that contradicts what the run directory was made with.
+
+    Accepted are more arms, grid values, trials, final seeds and steps, and any change of resources, failures,
+    loggers, paths, the reference and published numbers.
+
+    Args:
+        former: ``resolved.json`` of the run directory.
+        now: the sweep file as it reads now.
+        run: the run directory.
+        file: the sweep file's name, for the message.
+
+    Raises:
+        SweepFileError: with one problem for each contradiction.
+    """
+    was, is_now = _flat(former), _flat(now)
+    differences = {
+        _general(key): f"{_show(was.get(key, _ABSENT))} -> {_show(is_now.get(key, _ABSENT))}"
+        for key in {**was, **is_now}
+        if was.get(key, _ABSENT) != is_now.get(key, _ABSENT)
+        and not _accepted(key, was.get(key, _ABSENT), is_now.get(key, _ABSENT), former)
+    }
+    if differences:
+        raise SweepFileError(
+            tuple(
+                Problem(
+                    f"{key}: {change} contradicts the trials that {run.uri} holds",
+                    where=file,
+                    fix=f"undo the edit, or use another name (name: {now['name']}_2)",
+                )
+                for key, change in differences.items()
+            )
+        )
+
+
+def _accepted(key: str, was: Any, now: Any, former: Mapping[str, Any]) -> bool:
+    if key.startswith("arms."):
+        return key.split("\0")[0].removeprefix("arms.") not in {a["name"] for a in former["arms"]}
+    grows: dict[str, Callable[[], bool]] = {
+        "final.seeds": lambda: bool(now >= was),
+        "tune.searcher.num_trials": lambda: bool(now >= was),
+        "max_steps": lambda: bool(now >= was),
+    }
+    if was is _ABSENT or now is _ABSENT:
+        return False
+    if key in grows:
+        return grows[key]()
+    if key.startswith("tune.space.") and key.endswith(".grid"):
+        return all(value in now for value in was)
+    return False
+
+
+def _flat(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten what counts to dotted keys; an arm's name ends with a zero byte, since it may hold dots."""
+    flat: dict[str, Any] = {"max_steps": resolved["max_steps"]}
+    for section, value in resolved.items():
+        if section not in (*_FREE, *_DERIVED, "arms"):
+            _flatten(section, value, flat)
+    for arm in resolved["arms"]:
+        settings = {name: value for name, value in arm["settings"].items() if name != "data"}
+        settings["training"] = {k: v for k, v in settings["training"].items() if k != "max_steps"}
+        _flatten(f"arms.{arm['name']}\0", settings, flat)
+    return flat
+
+
+def _flatten(prefix: str, value: Any, into: dict[str, Any]) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _flatten(f"{prefix}.{key}", inner, into)
+    else:
+        into[prefix] = value
+
+
+def _general(key: str) -> str:
+    """Name a difference as the sweep file would; one that all arms share is then told once."""
+    if key == "max_steps":
+        return "training.max_steps"
+    return key.split("\0.")[1] if "\0." in key else key
+
+
+def _show(value: Any) -> str:
+    return "(nothing)" if value is _ABSENT else repr(value)

@@ -1,0 +1,145 @@
+"""Run a sweep to its end, or go on with it where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from fpt_ray.config import Sweep
+from fpt_ray.orchestrate.checks import CheckedArm, check_arms
+from fpt_ray.orchestrate.progress import Progress
+from fpt_ray.orchestrate.resolved import check_edits, resolve
+from fpt_ray.records import SweepRecord
+from fpt_ray.search.arm import ArmSearch
+from fpt_ray.search.ledger import Ledger
+from fpt_ray.storage import Lease, RunDirectory
+
+REFRESH_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where and how to run, none of which changes a result.
+
+    Attributes:
+        file: the sweep file's name, for messages.
+        text: the sweep file's bytes, kept as given.
+        address: of the Ray cluster; see `connected`.
+        debug: show Ray's own messages.
+        console: where progress goes.
+        on_refresh: called with the sweep's record now and then, to refresh what others look at.
+    """
+
+    file: str
+    text: bytes
+    console: Console
+    address: str | None = None
+    debug: bool = False
+    on_refresh: Callable[[SweepRecord], None] = lambda _: None
+
+
+def run_sweep(sweep: Sweep, run: RunDirectory, options: Options) -> SweepRecord:
+    """Train everything of a sweep that its run directory does not hold yet.
+
+    Raises:
+        SweepFileError: an arm cannot be built, or the file contradicts the run directory.
+        RunDirectoryError: the directory is in use or cannot be written.
+        FptRayError: no Ray cluster can be used.
+    """
+    say = options.console.print
+    say(f"checking {len(sweep.arms)} arms")
+    checked = check_arms(sweep, options.file)
+    with Lease(run, on_wait=say) as lease:
+        resolved = resolve(sweep)
+        former = run.read_json(RunDirectory.RESOLVED)
+        if former is not None:
+            check_edits(former, resolved, run, options.file)
+        run.sweep_temporaries()
+        run.write_bytes(RunDirectory.SWEEP_FILE, options.text)
+        run.write_json(RunDirectory.RESOLVED, resolved)
+        ledger = Ledger(run, lease)
+        if any(search.next_trial() for search in _searches(sweep, checked, ledger)):
+            _train(sweep, run, ledger, _searches(sweep, checked, ledger), options)
+        else:
+            say(f"{run.uri} is complete: nothing is left to train")
+        return ledger.record()
+
+
+def _searches(
+    sweep: Sweep, checked: Sequence[CheckedArm], ledger: Ledger
+) -> list[ArmSearch]:
+    return [ArmSearch(sweep, each.arm, each.fingerprints, ledger) for each in checked]
+
+
+def _train(
+    sweep: Sweep,
+    run: RunDirectory,
+    ledger: Ledger,
+    searches: Sequence[ArmSearch],
+    options: Options,
+) -> None:
+    """Let Ray Tune train what the searches hand out."""
+    options.console.print("starting Ray")
+    _quiet_tune(options.debug)
+    from fpt_ray.orchestrate.cluster import connected, slots
+    from fpt_ray.orchestrate.environment import record_start
+    from fpt_ray.orchestrate.tuning import fit
+
+    with connected(options.address, options.debug):
+        available = slots(sweep.resources)
+        record_start(run)
+        options.console.print(
+            f"{available.num_slots} trials at a time on {available.device}; results in {run.uri}"
+        )
+        done_before = sum(t.steps for t in ledger.trials.values())
+        with Progress(options.console, done_before) as progress:
+            watch = _watcher(ledger, progress, options)
+            with tempfile.TemporaryDirectory(prefix="fpt_ray_") as scratch:
+                fit(sweep, run, ledger, searches, available, watch, scratch)
+            progress.show(ledger.record())
+
+
+def _watcher(ledger: Ledger, progress: Progress, options: Options) -> Callable[[], None]:
+    """Make a function that is cheap to call often, and shows and refreshes when it is time to."""
+    refreshed_at = time.monotonic()
+
+    def watch() -> None:
+        nonlocal refreshed_at
+        is_stale = time.monotonic() - refreshed_at >= REFRESH_EVERY_S
+        if not progress.due() and not is_stale:
+            return
+        record = ledger.record()
+        progress.show(record)
+        if is_stale:
+            options.on_refresh(record)
+            refreshed_at = time.monotonic()
+
+    return watch
+
+
+def _quiet_tune(debug: bool) -> None:
+    """Set what Tune reads from the environment; it must happen before Tune is imported."""
+    settings = {
+        # Tune's own logs, tables and snapshots would repeat ours, in 1,000 files for 200 trials.
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_RESULT_BUFFER_LENGTH": "1",
+        # An interrupt ends the sweep at once: everything is saved already.
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "1" if debug else "0",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    if not debug:
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
