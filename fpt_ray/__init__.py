@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fpt_ray.errors import FptRayError
-
-__all__ = ["FptRayError", "__version__"]
+__all__ = ["__version__"]
 
 __version__ = "0.1.0"
