@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 
@@ -64,7 +63,7 @@ def run(
     address: Address = None,
     as_json: AsJson = False,
     debug: Debug = False,
-) -> int:
+) -> None:
     """Run a sweep, or go on with it where it stopped; ends with the report."""
     from fpt_ray.config import load_sweep
 
@@ -86,15 +85,15 @@ def run(
         record = run_sweep(sweep, directory, options)
     except KeyboardInterrupt:
         _say(f"interrupted; run the same command to go on ({directory.uri})")
-        return INTERRUPTED
+        raise typer.Exit(INTERRUPTED) from None
     report = write_report(directory)
     _print(report, as_json)
     _say(f"report: {directory.uri}/report/summary.md")
-    return _verdict(record)
+    raise typer.Exit(_verdict(record))
 
 
 @app.command()
-def plan(file: File, set_: Set = None, as_json: AsJson = False, debug: Debug = False) -> int:
+def plan(file: File, set_: Set = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Show every arm with its trained parameters, trials, rungs and steps; starts nothing."""
     from fpt_ray.config import load_sweep
 
@@ -102,7 +101,6 @@ def plan(file: File, set_: Set = None, as_json: AsJson = False, debug: Debug = F
     from fpt_ray.plan import plan_sweep
 
     _print(plan_sweep(sweep), as_json)
-    return OK
 
 
 @app.command()
@@ -110,7 +108,7 @@ def validate(
     files: Annotated[list[Path], typer.Argument(help="Sweep files.", show_default=False)],
     set_: Set = None,
     debug: Debug = False,
-) -> int:
+) -> None:
     """Check sweep files without starting anything."""
     from fpt_ray.config import load_sweep
 
@@ -123,7 +121,7 @@ def validate(
             code = USAGE
         else:
             sys.stdout.write(f"{file}: valid, {len(sweep.arms)} arms\n")
-    return code
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -131,7 +129,7 @@ def report(
     run_dir: Annotated[str, typer.Argument(help="STORAGE/NAME of a sweep, or its URI.")],
     as_json: AsJson = False,
     debug: Debug = False,
-) -> int:
+) -> None:
     """Rebuild the report of a finished or running sweep."""
     from fpt_ray.report import write_report
     from fpt_ray.storage import RunDirectory
@@ -139,7 +137,6 @@ def report(
     directory = RunDirectory(run_dir)
     _print(write_report(directory), as_json)
     _say(f"report: {directory.uri}/report/summary.md")
-    return OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,20 +151,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result = app(args=given, prog_name="fpt-ray", standalone_mode=False)
-    except click.exceptions.Abort:
-        return INTERRUPTED
+        app(args=given, prog_name="fpt-ray")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else OK
     except KeyboardInterrupt:
         return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except FptRayError as error:
         if "--debug" in given:
             raise
         _say(f"error: {error}" if not isinstance(error, SweepFileError) else str(error))
         return USAGE if isinstance(error, SweepFileError) else ERROR
-    return int(result or OK)
+    return OK
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

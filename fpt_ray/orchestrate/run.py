@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 
 from fpt_ray.config import Sweep
 from fpt_ray.orchestrate.checks import CheckedArm, check_arms
+from fpt_ray.orchestrate.cluster import connected, slots
+from fpt_ray.orchestrate.environment import record_start
 from fpt_ray.orchestrate.progress import Progress
 from fpt_ray.orchestrate.resolved import check_edits, resolve
+from fpt_ray.orchestrate.tuning import Work, fit
 from fpt_ray.records import SweepRecord
-from fpt_ray.search.arm import ArmSearch
-from fpt_ray.search.ledger import Ledger
+from fpt_ray.search import ArmSearch, Ledger
 from fpt_ray.storage import Lease, RunDirectory
 
 REFRESH_EVERY_S = 30.0
@@ -67,7 +65,8 @@ def run_sweep(sweep: Sweep, run: RunDirectory, options: Options) -> SweepRecord:
         run.write_json(RunDirectory.RESOLVED, resolved)
         ledger = Ledger(run, lease)
         if any(search.next_trial() for search in _searches(sweep, checked, ledger)):
-            _train(sweep, run, ledger, _searches(sweep, checked, ledger), options)
+            say("starting Ray")
+            _train(Work(sweep, run, ledger, _searches(sweep, checked, ledger)), options)
         else:
             say(f"{run.uri} is complete: nothing is left to train")
         return ledger.record()
@@ -79,32 +78,22 @@ def _searches(
     return [ArmSearch(sweep, each.arm, each.fingerprints, ledger) for each in checked]
 
 
-def _train(
-    sweep: Sweep,
-    run: RunDirectory,
-    ledger: Ledger,
-    searches: Sequence[ArmSearch],
-    options: Options,
-) -> None:
+def _train(work: Work, options: Options) -> None:
     """Let Ray Tune train what the searches hand out."""
-    options.console.print("starting Ray")
-    _quiet_tune(options.debug)
-    from fpt_ray.orchestrate.cluster import connected, slots
-    from fpt_ray.orchestrate.environment import record_start
-    from fpt_ray.orchestrate.tuning import fit
-
     with connected(options.address, options.debug):
-        available = slots(sweep.resources)
-        record_start(run)
+        available = slots(work.sweep.resources)
+        record_start(work.run)
         options.console.print(
-            f"{available.num_slots} trials at a time on {available.device}; results in {run.uri}"
+            f"{available.num_slots} trials at a time on {available.device}; "
+            f"results in {work.run.uri}"
         )
-        done_before = sum(t.steps for t in ledger.trials.values())
-        with Progress(options.console, done_before) as progress:
-            watch = _watcher(ledger, progress, options)
-            with tempfile.TemporaryDirectory(prefix="fpt_ray_") as scratch:
-                fit(sweep, run, ledger, searches, available, watch, scratch)
-            progress.show(ledger.record())
+        done_before = sum(t.steps for t in work.ledger.trials.values())
+        with (
+            Progress(options.console, done_before) as progress,
+            tempfile.TemporaryDirectory(prefix="fpt_ray_") as scratch,
+        ):
+            fit(work, available, _watcher(work.ledger, progress, options), scratch)
+            progress.show(work.ledger.record())
 
 
 def _watcher(ledger: Ledger, progress: Progress, options: Options) -> Callable[[], None]:
@@ -123,23 +112,3 @@ def _watcher(ledger: Ledger, progress: Progress, options: Options) -> Callable[[
             refreshed_at = time.monotonic()
 
     return watch
-
-
-def _quiet_tune(debug: bool) -> None:
-    """Set what Tune reads from the environment; it must happen before Tune is imported."""
-    settings = {
-        # Tune's own logs, tables and snapshots would repeat ours, in 1,000 files for 200 trials.
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-        "TUNE_RESULT_BUFFER_LENGTH": "1",
-        # An interrupt ends the sweep at once: everything is saved already.
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "TUNE_PRINT_ALL_TRIAL_ERRORS": "1" if debug else "0",
-    }
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
-    if not debug:
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import pickle
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 
@@ -30,33 +34,39 @@ class _Watcher(tune.Callback):
         self._watch()
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        reason = describe_failure(trial.get_pickled_error())
-        self._ledger.fail(trial.config["trial"]["trial_id"], reason, trial.num_failures)
+        self._ledger.fail(_our_id(trial), describe_failure(_error_of(trial)), trial.num_failures)
 
 
-def fit(
-    sweep: Sweep,
-    run: RunDirectory,
-    ledger: Ledger,
-    searches: Sequence[ArmSearch],
-    slots: Slots,
-    watch: Callable[[], None],
-    scratch: str,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be trained, and where it stands.
+
+    Attributes:
+        sweep: the sweep.
+        run: its run directory.
+        ledger: what is known of its trials, and what becomes known.
+        searches: of the arms; they hand the trials out.
+    """
+
+    sweep: Sweep
+    run: RunDirectory
+    ledger: Ledger
+    searches: Sequence[ArmSearch]
+
+
+def fit(work: Work, slots: Slots, watch: Callable[[], None], scratch: str) -> None:
     """Train every trial that the searches hand out.
 
     Args:
-        sweep: the sweep.
-        run: its run directory.
-        ledger: what is known of it, and what becomes known.
-        searches: of the arms.
-        slots: how trials share the devices.
+        work: the trials.
+        slots: how they share the devices.
         watch: called often, from this thread.
         scratch: a directory for what Tune must write somewhere and nobody reads.
     """
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.num_slots)
+    _set_tune_up(slots)
+    sweep = work.sweep
     shared = {
-        "run": run.uri,
+        "run": work.run.uri,
         "device": slots.device,
         "metric": sweep.tune.metric if sweep.tune else "validation_accuracy",
         "num_threads": slots.num_threads,
@@ -66,21 +76,57 @@ def fit(
         tune_config=tune.TuneConfig(
             num_samples=sweep.num_tune_trials + sweep.num_final_trials,
             # One trial more than run waits, so that a worker that ends its trial finds the next at once.
-            search_alg=ArmSearcher(searches, ledger, slots.num_slots + 1, shared),
-            scheduler=ArmScheduler(sweep, ledger),
+            search_alg=ArmSearcher(work.searches, work.ledger, slots.num_slots + 1, shared),
+            scheduler=ArmScheduler(sweep, work.ledger),
             reuse_actors=True,
+            trial_name_creator=_our_id,
+            trial_dirname_creator=_our_id,
         ),
         run_config=tune.RunConfig(
             name=sweep.name,
             storage_path=scratch,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=sweep.failures.max_failures),
-            callbacks=[_Watcher(ledger, watch)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            callbacks=[_Watcher(work.ledger, watch)],
         ),
     )
     # Tune prints to stdout, which belongs to the results.
     with contextlib.redirect_stdout(sys.stderr):
         tuner.fit()
+
+
+def _set_tune_up(slots: Slots) -> None:
+    """Set what Tune reads from the environment when a Tuner is made."""
+    os.environ |= {
+        "TUNE_MAX_PENDING_TRIALS_PG": str(slots.num_slots),
+        # Tune's own logs and snapshots would repeat ours, in 1,000 files for 200 trials.
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+        # A diverged trial has no metrics, which Tune would take for a mistake.
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        # An interrupt ends the sweep at once: everything is saved already.
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    }
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+
+def _our_id(trial: Trial) -> str:
+    return str(trial.config["trial"]["trial_id"])
+
+
+def _error_of(trial: Trial) -> BaseException | None:
+    """Read a trial's last error from where Tune has just put it.
+
+    `Trial.get_pickled_error` looks in the storage, to which Tune copies it only when the experiment ends (Ray 2.60).
+    """
+    try:
+        error: BaseException = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except (OSError, TypeError, pickle.UnpicklingError, ImportError, AttributeError):
+        return None
+    return error
 
 
 def describe_failure(error: BaseException | None) -> str:

@@ -108,8 +108,7 @@ class RunDirectory:
         path = self._path(relative)
         try:
             if self.local_path is None:
-                with self._fs.open_output_stream(path) as stream:
-                    stream.write(data)
+                self._write_object(path, data)
             else:
                 _write_local(Path(path), data)
         except (OSError, ArrowException) as error:
@@ -153,6 +152,16 @@ class RunDirectory:
         if self.local_path is not None:
             for leftover in self.local_path.rglob(f".*{_TEMPORARY_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
+
+    def _write_object(self, path: str, data: bytes) -> None:
+        try:
+            stream = self._fs.open_output_stream(path)
+        except FileNotFoundError:
+            # Object stores have no directories; the filesystems among pyarrow's URIs do.
+            self._fs.create_dir(path.rsplit("/", 1)[0], recursive=True)
+            stream = self._fs.open_output_stream(path)
+        with stream:
+            stream.write(data)
 
     def _path(self, relative: str) -> str:
         return f"{self._base}/{relative}" if relative else self._base
