@@ -1,0 +1,131 @@
+"""What a task is: a shape, and a pure function from (split, seed, step) to a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+Split = Literal["train", "validation", "test"]
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences and what is asked about them.
+
+    Attributes:
+        tokens: (batch, seq, features) float32, or (batch, seq) int64 ids.
+        targets: (batch, decisions) int64 class indices, read token by read token.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """The shapes that a model needs to know about a task.
+
+    Attributes:
+        seq_length: tokens in a sequence.
+        input_kind: ``features`` for (batch, seq, features), ``ids`` for (batch, seq).
+        input_size: features of a token, or the number of ids.
+        num_read: how many of the last tokens are read.
+        decisions_per_token: classifications made at each read token.
+        num_classes: classes of a classification.
+    """
+
+    seq_length: int
+    input_kind: Literal["features", "ids"]
+    input_size: int
+    num_read: int
+    decisions_per_token: int
+    num_classes: int
+
+    @property
+    def num_logits(self) -> int:
+        """Logits at each read token."""
+        return self.decisions_per_token * self.num_classes
+
+    @property
+    def num_decisions(self) -> int:
+        """Classifications made for each sequence."""
+        return self.num_read * self.decisions_per_token
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSources:
+    """Where a task's raw data are, and how much of them is for evaluation.
+
+    Attributes:
+        data_dir: folder of raw data; None for the per-user cache. Generated tasks read none.
+        validation_size: sequences held out for tuning; None for the task's default.
+        test_size: sequences of the test split; None for all that are published.
+    """
+
+    data_dir: Path | None = None
+    validation_size: int | None = None
+    test_size: int | None = None
+
+
+class Task(Protocol):
+    """A task as the trainer sees it; implementations are immutable and hashable."""
+
+    @property
+    def spec(self) -> TaskSpec:
+        """Shapes, known without reading any data."""
+        ...
+
+    def batch(self, split: Split, seed: int, step: int, batch_size: int) -> Batch:
+        """Make one batch; equal arguments give equal bytes on every machine, in any order.
+
+        Args:
+            split: which examples to draw from.
+            seed: the trial's seed; validation and test do not depend on it.
+            step: optimizer updates made before this batch; for validation and test, the index
+                of the chunk.
+            batch_size: sequences in the batch; a split's last chunk may hold fewer.
+
+        Raises:
+            DataError: raw data are missing or damaged.
+            ValueError: ``step`` lies beyond the last chunk of validation or test.
+        """
+        ...
+
+    def num_examples(self, split: Split) -> int | None:
+        """Count a split's examples; None where they are generated without end."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Identify the examples: the generator's version, or a hash of the source files.
+
+        Raises:
+            DataError: raw data are missing.
+        """
+        ...
+
+
+def evaluation_chunks(task: Task, split: Split, chunk_size: int) -> Iterator[Batch]:
+    """Deliver the whole of a validation or test split in order, ``chunk_size`` at a time."""
+    num_examples = task.num_examples(split)
+    if num_examples is None:
+        raise ValueError(f"the {split} split has no end")
+    for chunk in range(-(-num_examples // chunk_size)):
+        yield task.batch(split, 0, chunk, chunk_size)
+
+
+def chunk_bounds(step: int, batch_size: int, num_examples: int) -> slice:
+    """Find the examples of a fixed split's ``step``-th chunk.
+
+    Raises:
+        ValueError: the chunk lies beyond the split's end.
+    """
+    start = step * batch_size
+    if not 0 <= start < num_examples:
+        raise ValueError(f"chunk {step} of {batch_size} lies beyond {num_examples} examples")
+    return slice(start, min(start + batch_size, num_examples))

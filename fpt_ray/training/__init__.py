@@ -1,0 +1,22 @@
+"""Training: trials as objects that advance, save, resume and test, without Ray."""
+
+from __future__ import annotations
+
+from fpt_ray.training.build import Description, build_trainer, describe, fingerprints
+from fpt_ray.training.results import Evaluation, Metric, TestResult
+from fpt_ray.training.steps import Recipe
+from fpt_ray.training.trainer import Plan, Trainer, train
+
+__all__ = [
+    "Description",
+    "Evaluation",
+    "Metric",
+    "Plan",
+    "Recipe",
+    "TestResult",
+    "Trainer",
+    "build_trainer",
+    "describe",
+    "fingerprints",
+    "train",
+]

@@ -1,0 +1,170 @@
+"""From a trial's settings to its trainer: the only place where settings become arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fpt_ray.config import GROUPS, ParameterRole, TrialSettings, resolve
+from fpt_ray.errors import ModelError
+from fpt_ray.models import (
+    FPT,
+    Backbone,
+    BackboneChoice,
+    Ends,
+    attention_for,
+    draw_ends,
+    find_backbone,
+    materialise,
+    parameter_roles,
+)
+from fpt_ray.tasks import TASKS, Task, TaskSources
+from fpt_ray.training.results import Metric
+from fpt_ray.training.steps import Recipe
+from fpt_ray.training.trainer import Plan, Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A trial's model in numbers, known without its weights.
+
+    Attributes:
+        trained_parameters: numbers that get updates.
+        total_parameters: numbers of the whole model, without the unused token embeddings.
+        by_group: (trained, total) numbers of each group that the model has.
+        seq_length: tokens in a sequence of the task.
+        num_positions: the longest sequence that the model takes.
+    """
+
+    trained_parameters: int
+    total_parameters: int
+    by_group: dict[str, tuple[int, int]]
+    seq_length: int
+    num_positions: int
+
+
+def build_trainer(
+    settings: TrialSettings,
+    seed: int,
+    device: str = "cpu",
+    metric: Metric = "validation_accuracy",
+) -> Trainer:
+    """Build a trial that is ready to train.
+
+    Args:
+        settings: everything that decides what it computes.
+        seed: draws the ends, random backbones, batches and dropout.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        metric: by which its best parameters are chosen; the direction follows from it.
+
+    Raises:
+        ModelError: the model cannot be built, or its weights are missing.
+        DataError: the task's raw data are missing.
+    """
+    place = torch.device(device)
+    task = _build_task(settings)
+    task.num_examples("validation")
+    backbone = find_backbone(_choose_backbone(settings))
+    model, roles = _blueprint(settings, task, backbone, attention_for(place))
+    trained = resolve(settings.model.trained, roles)
+    draw_ends(model, settings.model.orthogonal_gain, seed)
+    frozen = materialise(model, backbone, trained, seed, place)
+    plan = Plan(seed, settings.training.max_steps, metric)
+    return Trainer(model, task, _recipe(settings), plan, frozen, place)
+
+
+def describe(settings: TrialSettings) -> Description:
+    """Count a trial's parameters on the meta device, without reading weights or data.
+
+    Raises:
+        ModelError: the model cannot be built as asked.
+    """
+    task = _build_task(settings)
+    backbone = find_backbone(_choose_backbone(settings), need_weights=False)
+    _, roles = _blueprint(settings, task, backbone, "eager")
+    trained = resolve(settings.model.trained, roles)
+    by_group = {
+        group: (_count(r for r in members if r.name in trained), _count(members))
+        for group in GROUPS
+        if (members := [role for role in roles if role.group == group])
+    }
+    return Description(
+        trained_parameters=sum(counts[0] for counts in by_group.values()),
+        total_parameters=sum(counts[1] for counts in by_group.values()),
+        by_group=by_group,
+        seq_length=task.spec.seq_length,
+        num_positions=backbone.config.max_position_embeddings,
+    )
+
+
+def fingerprints(settings: TrialSettings) -> dict[str, str]:
+    """Identify the weights and data that a trial reads; cached while the files do not change.
+
+    Returns:
+        ``backbone``: architecture, and weights where they are pretrained; ``data``: version of
+        the generator, or hash of the source files.
+
+    Raises:
+        ModelError: the backbone or its weights are missing.
+        DataError: the task's raw data are missing.
+    """
+    backbone = find_backbone(_choose_backbone(settings))
+    return {"backbone": backbone.fingerprint(), "data": _build_task(settings).fingerprint()}
+
+
+def _build_task(settings: TrialSettings) -> Task:
+    sources = TaskSources(
+        data_dir=Path(settings.data.dir).expanduser() if settings.data.dir else None,
+        validation_size=settings.training.validation_size,
+        test_size=settings.training.test_size,
+    )
+    parameters = settings.task.model_dump(exclude={"name"})
+    return TASKS[settings.task.name](**parameters, sources=sources)
+
+
+def _choose_backbone(settings: TrialSettings) -> BackboneChoice:
+    model = settings.model
+    return BackboneChoice(model.backbone, model.init, model.num_layers, model.extend_positions)
+
+
+def _blueprint(
+    settings: TrialSettings, task: Task, backbone: Backbone, attention: str
+) -> tuple[FPT, tuple[ParameterRole, ...]]:
+    """Build the model on the meta device and name the role of each of its parameters."""
+    num_positions = backbone.config.max_position_embeddings
+    if task.spec.seq_length > num_positions:
+        raise ModelError(
+            f"sequences of {task.spec.seq_length} tokens are longer than the"
+            f" {num_positions} positions of backbone {settings.model.backbone}",
+            where="model.extend_positions",
+            fix=f"extend_positions: {task.spec.seq_length}",
+        )
+    ends = Ends(
+        input_kind=task.spec.input_kind,
+        input_size=task.spec.input_size,
+        num_read=task.spec.num_read,
+        num_logits=task.spec.num_logits,
+        input_mlp=settings.model.input_mlp,
+        output_mlp=settings.model.output_mlp,
+    )
+    model = FPT(backbone.blueprint(attention), ends, settings.training.dropout)
+    return model, parameter_roles(model, backbone.family)
+
+
+def _recipe(settings: TrialSettings) -> Recipe:
+    training = settings.training
+    return Recipe(
+        learning_rate=training.learning_rate,
+        batch_size=training.batch_size,
+        betas=(training.optimizer.beta1, training.optimizer.beta2),
+        epsilon=training.optimizer.epsilon,
+        grad_clip_norm=training.grad_clip_norm,
+        precision=training.precision,
+    )
+
+
+def _count(roles: Iterable[ParameterRole]) -> int:
+    return sum(role.numel for role in roles)

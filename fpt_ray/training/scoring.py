@@ -1,0 +1,61 @@
+"""Loss and accuracy, of a batch and of a whole split."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fpt_ray.models import FPT
+from fpt_ray.tasks import Split, Task
+from fpt_ray.tasks.base import evaluation_chunks
+from fpt_ray.training.results import TestResult
+
+MAX_CHUNK_SEQUENCES = 256
+MAX_CHUNK_TOKENS = 16_384
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    """Compare logits with targets, decision by decision.
+
+    Args:
+        logits: (batch, num_read, decisions_per_token * classes).
+        targets: (batch, num_read * decisions_per_token) int64.
+        reduction: ``mean`` or ``sum`` over all decisions.
+
+    Returns:
+        A scalar in nats, float32.
+    """
+    by_decision = logits.float().reshape(targets.numel(), -1)
+    return torch.nn.functional.cross_entropy(by_decision, targets.flatten(), reduction=reduction)
+
+
+@torch.inference_mode()
+def score(
+    model: FPT, task: Task, split: Split, device: torch.device, bf16: bool = False
+) -> TestResult:
+    """Evaluate a model on a whole split, without dropout.
+
+    Args:
+        model: on ``device``; it is left in evaluation mode.
+        task: the task that it was built for.
+        split: validation or test.
+        device: where to compute.
+        bf16: compute in bfloat16 under autocast.
+    """
+    model.eval()
+    chunk_size = max(1, min(MAX_CHUNK_SEQUENCES, MAX_CHUNK_TOKENS // task.spec.seq_length))
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    num_examples = 0
+    for batch in evaluation_chunks(task, split, chunk_size):
+        targets = batch.targets.to(device, non_blocking=True)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            logits = model(batch.tokens.to(device, non_blocking=True))
+        loss += cross_entropy(logits, targets, reduction="sum")
+        guesses = logits.reshape(targets.numel(), -1).argmax(dim=-1)
+        correct += (guesses == targets.flatten()).sum()
+        num_examples += len(targets)
+    num_decisions = num_examples * task.spec.num_decisions
+    return TestResult(
+        loss.item() / num_decisions, correct.item() / num_decisions, num_examples, num_decisions
+    )

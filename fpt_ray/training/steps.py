@@ -1,0 +1,149 @@
+"""Optimizer updates: forward, backward, clipping and Adam, with reproducible dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fpt_ray.models import FPT
+from fpt_ray.seeding import derive_seed
+from fpt_ray.tasks import Task
+from fpt_ray.training.divergence import Watch
+from fpt_ray.training.scoring import cross_entropy
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How trained parameters are updated.
+
+    Attributes:
+        learning_rate: constant rate of Adam.
+        batch_size: sequences in a step.
+        betas: decay of Adam's two moments, each in [0, 1).
+        epsilon: added to Adam's denominator.
+        grad_clip_norm: largest norm of all gradients together; None does not clip.
+        precision: ``bf16`` computes the forward pass under autocast.
+    """
+
+    learning_rate: float = 1e-3
+    batch_size: int = 16
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    grad_clip_norm: float | None = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Stepper:
+    """Update a model's trained parameters, one batch at a time.
+
+    Args:
+        model: materialised on ``device``.
+        task: where batches come from.
+        recipe: how to update.
+        seed: the trial's seed; draws batches and dropout.
+        device: where to compute.
+    """
+
+    def __init__(
+        self, model: FPT, task: Task, recipe: Recipe, seed: int, device: torch.device
+    ) -> None:
+        self._model = model
+        self._task = task
+        self._recipe = recipe
+        self._seed = seed
+        self._device = device
+        named = model.named_parameters()
+        self.trained: dict[str, Tensor] = {n: p for n, p in named if p.requires_grad}
+        self._parameters = list(self.trained.values())
+        self._optimizer = torch.optim.Adam(
+            self._parameters,
+            lr=recipe.learning_rate,
+            betas=recipe.betas,
+            eps=recipe.epsilon,
+            fused=True,
+        )
+
+    def run(self, first_step: int, num_steps: int) -> Watch:
+        """Make updates until there were ``num_steps``, or one is seen to have diverged.
+
+        Args:
+            first_step: updates made before, which determines batches and dropout.
+            num_steps: updates to make.
+        """
+        self._model.train()
+        watch = Watch(num_steps, self._device)
+        with _own_randomness(self._device) as reseed:
+            for step in range(first_step, first_step + num_steps):
+                reseed(derive_seed(self._seed, "dropout", step))
+                if watch.record(*self._backward(step)):
+                    break
+                self._optimizer.step()
+        return watch
+
+    def moments(self) -> dict[str, Tensor]:
+        """Read Adam's state, as ``MOMENT/PARAMETER``; empty before the first update."""
+        return {
+            f"{moment}/{name}": self._optimizer.state[parameter][moment]
+            for name, parameter in self.trained.items()
+            if parameter in self._optimizer.state
+            for moment in _MOMENTS
+        }
+
+    def expected_moments(self) -> dict[str, Tensor]:
+        """Make tensors of the shapes that Adam's state has after the first update."""
+        scalar = torch.zeros(())
+        return {
+            f"{moment}/{name}": scalar if moment == "step" else parameter
+            for name, parameter in self.trained.items()
+            for moment in _MOMENTS
+        }
+
+    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        """Replace Adam's state; an empty mapping stands for no update yet."""
+        self._optimizer.state.clear()
+        for name, parameter in self.trained.items() if moments else ():
+            self._optimizer.state[parameter] = {
+                moment: moments[f"{moment}/{name}"].to(self._device, copy=True)
+                for moment in _MOMENTS
+            }
+
+    def _backward(self, step: int) -> tuple[Tensor, Tensor]:
+        """Compute the gradients of one batch; return the loss and the norm before clipping."""
+        batch = self._task.batch("train", self._seed, step, self._recipe.batch_size)
+        tokens = batch.tokens.to(self._device, non_blocking=True)
+        targets = batch.targets.to(self._device, non_blocking=True)
+        bf16 = self._recipe.precision == "bf16"
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16):
+            logits = self._model(tokens)
+        loss = cross_entropy(logits, targets)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self._recipe.grad_clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(
+                self._parameters, self._recipe.grad_clip_norm, norm
+            )
+        return loss.detach(), norm
+
+
+@contextmanager
+def _own_randomness(device: torch.device) -> Iterator[Callable[[int], object]]:
+    """Lend the global generators, from which dropout draws, and restore them afterwards.
+
+    Yields:
+        A function that seeds the generator of the device.
+    """
+    if device.type == "cuda":
+        with torch.random.fork_rng(devices=[device]):
+            yield torch.cuda.manual_seed
+    else:
+        with torch.random.fork_rng(devices=[]):
+            yield torch.default_generator.manual_seed
