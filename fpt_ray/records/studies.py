@@ -79,12 +79,15 @@ def to_study_trials(
     return [
         _frozen(group, distributions, metric, direction)
         for group in groups.values()
-        if all(
-            distributions[key]._contains(distributions[key].to_internal_repr(to_optuna(value)))
-            for key, value in group[0].values.items()
-            if key in distributions
-        )
+        if all(_holds(domain, group[0].values.get(key)) for key, domain in space.items())
     ]
+
+
+def _holds(domain: Mapping[str, Any], value: Any) -> bool:
+    ((kind, values),) = domain.items()
+    if kind in ("grid", "choice"):
+        return value in values
+    return isinstance(value, int | float) and bool(values[0] <= value <= values[1])
 
 
 def _frozen(
