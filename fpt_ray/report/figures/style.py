@@ -1,0 +1,121 @@
+"""How all figures look: colours that colour-blind readers tell apart, sizes for a journal's text width, no clocks."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from fpt_ray.storage import RunDirectory
+
+FOLDER = "report/figures"
+WIDTH_IN = 7.2
+FONT_PT = 8.0
+NEUTRAL = "#555555"
+_PNG_DPI = 200
+# Half a character is about the mean width of DejaVu Sans; wrapping a little early is the safe side.
+_CHARACTER_IN = FONT_PT * 0.62 / 72
+
+# Source: Okabe and Ito, "Color universal design" (2008), without yellow, which is lost on white; grey added.
+_COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
+    *("#56B4E9", "#E69F00", "#000000", "#999999"),
+)
+_MARKERS = "osD^vP"
+
+_SETTINGS: Mapping[str, Any] = {
+    "font.size": FONT_PT,
+    "font.family": "DejaVu Sans",
+    "axes.titlesize": FONT_PT,
+    "axes.labelsize": FONT_PT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "axes.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": FONT_PT,
+    "text.parse_math": False,  # an arm may be called "$5"
+    "svg.hashsalt": "fpt_ray",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ArmStyle:
+    """An arm's colour and marker; the pair is its own, since colours that all can tell apart are few."""
+
+    colour: str
+    marker: str
+
+
+def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
+    """Give every arm its colour and marker, the same in all figures."""
+    return {
+        arm: ArmStyle(
+            _COLOURS[index % len(_COLOURS)], _MARKERS[index // len(_COLOURS) % len(_MARKERS)]
+        )
+        for index, arm in enumerate(arms)
+    }
+
+
+def write_figure(run: RunDirectory, name: str, draw: Callable[[], Figure]) -> None:
+    """Draw a figure in the house style and write it as SVG and PNG.
+
+    Args:
+        run: the run directory.
+        name: the file's stem below ``report/figures``.
+        draw: makes the figure.
+    """
+    with mpl.rc_context(dict(_SETTINGS)):
+        figure = draw()
+        for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, dpi=_PNG_DPI, metadata=metadata)
+            run.write_bytes(f"{FOLDER}/{name}.{suffix}", buffer.getvalue())
+
+
+def wrap(text: str, width_in: float) -> str:
+    """Break a long label into lines that fit a width, at any character if it has no spaces."""
+    spaced = textwrap.wrap(text, max(8, int(width_in / _CHARACTER_IN)), break_on_hyphens=False)
+    return "\n".join(spaced)
+
+
+def add_legend(figure: Figure, handles: Sequence[Line2D], where: str) -> None:
+    """Put a legend above or below all panels, in as many columns as its labels leave room for.
+
+    Args:
+        figure: the figure, with constrained layout.
+        handles: labelled lines.
+        where: ``upper`` or ``lower``.
+    """
+    longest = max(len(line) for each in handles for line in str(each.get_label()).split("\n"))
+    column_in = (longest + 7) * _CHARACTER_IN
+    columns = max(1, min(len(handles), int(WIDTH_IN / column_in)))
+    figure.legend(handles=list(handles), loc=f"outside {where} center", ncols=columns)
+
+
+def accuracy_limits(accuracies: Sequence[float], room_at_foot: bool) -> tuple[float, float]:
+    """Choose the accuracy axis: the data with a margin, never beyond 1 by more than a marker's size.
+
+    Args:
+        accuracies: every value that is drawn, shares in [0, 1].
+        room_at_foot: leave space for marks of trials that have no value.
+    """
+    low, high = min(accuracies, default=0.0), max(accuracies, default=1.0)
+    span = max(high - low, 0.02)
+    return low - span * (0.18 if room_at_foot else 0.06), min(high + span * 0.08, 1.0 + span * 0.04)
+
+
+def hide_unused(axes: Sequence[Axes]) -> None:
+    """Take away the panels of a grid that no arm fills."""
+    for each in axes:
+        each.set_visible(False)
