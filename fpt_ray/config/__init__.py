@@ -6,6 +6,7 @@ from fpt_ray.config.arms import Arm
 from fpt_ray.config.backbones import BACKBONE_SHAPES, BUILT_IN_SHAPES, BackboneShape
 from fpt_ray.config.domains import Choice, Domain, Grid, IntUniform, LogUniform, Uniform
 from fpt_ray.config.identity import trial_id
+from fpt_ray.config.load import load_sweep
 from fpt_ray.config.selectors import GROUPS, ParameterRole, parse_selectors, resolve
 from fpt_ray.config.settings import (
     DataSettings,
@@ -60,6 +61,7 @@ __all__ = [
     "Tune",
     "Uniform",
     "known_shape",
+    "load_sweep",
     "parse_selectors",
     "resolve",
     "trial_id",

@@ -79,6 +79,9 @@ BUILT_IN_SHAPES = {
     "tiny-bert": BackboneShape("bert", 2, 32, 2, 64, 128, 128),
 }
 
+UNTRAINED = ("tiny-gpt2", "tiny-bert")
+"""Built-in backbones of which no pretrained weights exist."""
+
 BACKBONE_SHAPES: dict[str, BackboneShape] = {
     **BUILT_IN_SHAPES,
     **_GPT2_SHAPES,

@@ -15,12 +15,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys and list positions that lead to a value of the sweep file."""
 
 
 def refusal(
-    path: Path, what: str, fix: str, involves: tuple[Path, ...] = ()
+    path: KeyPath, what: str, fix: str, involves: tuple[KeyPath, ...] = ()
 ) -> PydanticCustomError:
     """Build the error with which a validator refuses a combination of fields.
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fpt_ray.config.settings import TrialSettings
+from fpt_ray.config.settings import DEFAULT_TRAINED, TrialSettings
 
 
 def identity(settings: TrialSettings) -> dict[str, Any]:
@@ -19,7 +19,10 @@ def identity(settings: TrialSettings) -> dict[str, Any]:
     data = settings.compact()
     data.pop("data", None)
     data["model"].pop("backbone")
-    data["model"]["trained"] = sorted(set(data["model"]["trained"]))
+    # A list of selectors means their union, whatever its order.
+    data["model"].pop("trained", None)
+    if set(settings.model.trained) != set(DEFAULT_TRAINED):
+        data["model"]["trained"] = sorted(set(settings.model.trained))
     data.get("training", {}).pop("max_steps", None)
     return {section: fields for section, fields in data.items() if fields}
 

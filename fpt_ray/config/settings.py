@@ -10,6 +10,9 @@ from pydantic import Field
 from fpt_ray.config.base import Settings
 from fpt_ray.config.tasks import TaskSettings
 
+DEFAULT_TRAINED = ("input", "output", "layer_norm", "positions")
+"""What FPT trains. Source: Lu et al. 2021, arXiv:2103.05247, section 2.2."""
+
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -30,7 +33,7 @@ class ModelSettings(Settings):
     """Hub id, local directory, or built-in name (minilm-l6, tiny-gpt2, tiny-bert)."""
     init: Literal["pretrained", "random"] = "pretrained"
     """The backbone's weights before training: pretrained, or drawn from the trial's seed."""
-    trained: tuple[str, ...] = Field(min_length=1, strict=False)
+    trained: tuple[str, ...] = Field(default=DEFAULT_TRAINED, min_length=1, strict=False)
     """Selectors of the parameters that get updates: groups, "attention[-1]", "layer_norm[6:]", "all - attention"."""
     num_layers: int | None = Field(default=None, ge=1)
     """Keep only the backbone's first layers; null keeps all."""

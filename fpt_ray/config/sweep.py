@@ -5,12 +5,24 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from fpt_ray.config.arms import Arm, build_arm, combinations
-from fpt_ray.config.base import Settings
+from fpt_ray.config.base import Settings, refusal
 from fpt_ray.config.names import check_axes, check_directory_name
-from fpt_ray.config.settings import DataSettings, ModelSettings, TrainingSettings, TrialSettings
+from fpt_ray.config.settings import (
+    DataSettings,
+    ModelSettings,
+    PositiveInt,
+    TrainingSettings,
+    TrialSettings,
+)
 from fpt_ray.config.tasks import TaskSettings
 from fpt_ray.config.tune import Tune
 
@@ -22,12 +34,21 @@ class Final(Settings):
     """Trials of each arm's best configuration."""
 
 
+def _check_pack(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """Replace the two errors of a union by one that a reader understands."""
+    try:
+        return handler(value)
+    except ValidationError as error:
+        what = f"pack must be auto or a whole number from 1 on, not {value!r}"
+        raise refusal((), what, "pack: auto") from error
+
+
 class Resources(Settings):
     """The devices that a sweep may use, and how trials share them."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: GPUs if the cluster has any."""
-    pack: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    pack: Annotated[Literal["auto"] | PositiveInt, WrapValidator(_check_pack)] = "auto"
     """Trials that train together on one device: auto, or a number from 1 on."""
     max_devices: int | None = Field(default=None, ge=1)
     """Most devices at a time; null: all there are."""
@@ -54,7 +75,7 @@ class Sweep(Settings):
 
     name: Annotated[str, AfterValidator(check_directory_name)]
     """Directory of the run below ``storage``; default: the file's stem."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """The root of every seed of the sweep."""
     task: TaskSettings
     data: DataSettings = DataSettings()

@@ -59,8 +59,8 @@ class Mnist(Settings):
     name: Literal["mnist"] = "mnist"
     patch_size: int = Field(default=4, ge=1)
     """Side of a patch in pixels; divides image_size."""
-    image_size: int = Field(default=28, ge=1, le=1024)
-    """Side of the image in pixels, in [1, 1024]; 28 is the original size."""
+    image_size: int = Field(default=28, ge=28)
+    """Side of the image in pixels; beyond 28 it is padded evenly, so the size is even."""
 
     @property
     def seq_length(self) -> int:
@@ -69,6 +69,9 @@ class Mnist(Settings):
 
     @model_validator(mode="after")
     def _check_geometry(self) -> Self:
+        if self.image_size % 2:
+            what = f"images of 28 pixels cannot be padded evenly to {self.image_size}"
+            raise refusal(("image_size",), what, f"image_size: {self.image_size - 1}")
         if self.image_size % self.patch_size:
             raise refusal(
                 ("patch_size",),

@@ -1,0 +1,110 @@
+"""Mend what is wrong with a sweep file's data, so that the rest of it can be checked in the same pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from fpt_ray.config.base import KeyPath
+from fpt_ray.config.findings import Finding
+from fpt_ray.config.sweep import Sweep
+from fpt_ray.config.wording import explain
+
+# Each round mends every finding of the one before, so only what hides behind them needs another.
+_MAX_ROUNDS = 50
+
+_STAND_INS: dict[KeyPath, Any] = {
+    ("name",): "sweep",
+    ("task",): {"name": "bit_xor"},
+    ("model",): {"backbone": "gpt2", "trained": ["all"]},
+    ("model", "backbone"): "gpt2",
+    ("model", "trained"): ["all"],
+    ("tune", "searcher"): {"name": "random", "num_trials": 1},
+    ("tune", "searcher", "num_trials"): 1,
+    ("tune", "scheduler", "grace_period"): 1,
+}
+
+
+class Draft:
+    """A sweep made from data that may be wrong.
+
+    Attributes:
+        findings: what is wrong with the data.
+        doubtful: paths whose values were replaced; nothing that rests on them is worth reporting.
+        sweep: the sweep as it might be meant; None if it could not be guessed.
+    """
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.findings: list[Finding] = []
+        self.doubtful: list[KeyPath] = []
+        self.sweep: Sweep | None = None
+        for _ in range(_MAX_ROUNDS):
+            try:
+                self.sweep = Sweep.model_validate(data)
+                return
+            except ValidationError as error:
+                self._mend(data, explain(error, Sweep))
+
+    def _mend(self, data: dict[str, Any], findings: list[Finding]) -> None:
+        known = list(self.findings)
+        self.findings += [each for each in findings if not each.rests_on(self.doubtful)]
+        for finding in findings:
+            if finding.at_key and finding not in known:
+                _rename(data, finding)
+            elif finding.meant is not None and finding not in known:
+                self._replace(data, finding)
+            else:
+                self._give_up(data, _dispensable(finding.path))
+
+    def _replace(self, data: dict[str, Any], finding: Finding) -> None:
+        _holder(data, finding.path)[finding.path[-1]] = finding.meant
+        if finding.path[-1] == "name":
+            # What else stands in the section can only be judged once its kind is certain.
+            self.doubtful.append(finding.path[:-1])
+
+    def _give_up(self, data: dict[str, Any], path: KeyPath) -> None:
+        self.doubtful.append(path)
+        _drop(data, path)
+
+
+def _dispensable(path: KeyPath) -> KeyPath:
+    """Find the smallest thing around a wrong value that can go without moving other values.
+
+    Positions in a list must stay those of the file, so a list goes as a whole, and so does a domain.
+    """
+    if path[:2] == ("tune", "space"):
+        return path[:3]
+    lists = [depth for depth, part in enumerate(path) if isinstance(part, int)]
+    return path[: lists[0]] if lists else path
+
+
+def _holder(data: Any, path: KeyPath) -> Any:
+    """Follow a path to the dictionary or list that holds its last part; {} if it leads nowhere."""
+    for part in path[:-1]:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return {}
+    return data if isinstance(data, dict | list) else {}
+
+
+def _rename(data: dict[str, Any], finding: Finding) -> None:
+    holder = _holder(data, finding.path)
+    value = holder.pop(finding.path[-1], None)
+    if finding.meant is not None:
+        holder.setdefault(finding.meant, value)
+
+
+def _drop(data: dict[str, Any], path: KeyPath) -> None:
+    """Remove a value; where it is required, put a stand-in or remove what holds it."""
+    if not path:
+        return
+    holder = _holder(data, path)
+    try:
+        del holder[path[-1]]
+    except (KeyError, IndexError):
+        if path in _STAND_INS:
+            holder[path[-1]] = _STAND_INS[path]
+        else:
+            _drop(data, path[:-1])

@@ -1,0 +1,121 @@
+"""What the settings' types say: which keys exist at a path, and which range a value has."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from fpt_ray.config.base import KeyPath
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """What the schema knows about a location of a validation error.
+
+    Attributes:
+        path: the location without the tags of unions, as keys and positions in the file.
+        field: the last field on the way; None if there is none of that name.
+        annotation: the type of what stands there; None if unknown.
+    """
+
+    path: KeyPath
+    field: FieldInfo | None
+    annotation: Any
+
+
+def find_spot(root: type[BaseModel], location: Sequence[str | int]) -> Spot:
+    """Follow the location of a validation error through the schema."""
+    spot = Spot((), None, root)
+    for part in location:
+        members = _members(spot.annotation)
+        if len(members) > 1:
+            spot = Spot(spot.path, spot.field, next((m for m in members if _tag(m) == part), None))
+        else:
+            spot = _step(spot, members[0] if members else None, part)
+    return spot
+
+
+def keys_at(annotation: Any) -> tuple[str, ...]:
+    """List the keys that a section may have, of all its kinds if it has several."""
+    models = [member for member in _members(annotation) if _is_model(member)]
+    return tuple(dict.fromkeys(key for model in models for key in model.model_fields))
+
+
+def dotted_keys(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key below a section, sections before their keys."""
+    for model in filter(_is_model, _members(root)):
+        for name, info in model.model_fields.items():
+            yield f"{prefix}{name}"
+            yield from dotted_keys(info.annotation, f"{prefix}{name}.")
+
+
+def nearest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Find the name that a misspelled word most likely means.
+
+    A dotted key is also compared by its last part, so that a key written without its section, or with a wrong
+    one, is found too.
+    """
+    names = list(dict.fromkeys(names))
+    if near := difflib.get_close_matches(word, names, n=1, cutoff=max(cutoff, 0.75)):
+        return near[0]
+    by_last_part = {name.rpartition(".")[2]: name for name in reversed(names)}
+    last = difflib.get_close_matches(word.rpartition(".")[2], by_last_part, n=1, cutoff=0.75)
+    if last:
+        return by_last_part[last[0]]
+    return next(iter(difflib.get_close_matches(word, names, n=1, cutoff=cutoff)), None)
+
+
+def limits_of(field: FieldInfo | None) -> dict[str, float]:
+    """Collect the limits of a field's numbers: ``gt``, ``ge``, ``lt`` and ``le``."""
+    metadata = field.metadata if field else ()
+    names = ("gt", "ge", "lt", "le")
+    return {name: getattr(one, name) for one in metadata for name in names if hasattr(one, name)}
+
+
+def describe_range(limits: Mapping[str, float]) -> str | None:
+    """Describe limits, such as ``in [0, 1)``; None if there are none."""
+    above = f"above {limits['gt']:g}" if "gt" in limits else None
+    low = above or (f"at least {limits['ge']:g}" if "ge" in limits else None)
+    if "lt" not in limits and "le" not in limits:
+        return low
+    left = f"({limits['gt']:g}" if "gt" in limits else f"[{limits.get('ge', 0):g}"
+    right = f"{limits['lt']:g})" if "lt" in limits else f"{limits['le']:g}]"
+    return f"in {left}, {right}"
+
+
+def _step(spot: Spot, annotation: Any, part: str | int) -> Spot:
+    path = (*spot.path, part)
+    if _is_model(annotation):
+        field = annotation.model_fields.get(part)
+        return Spot(path, field, field.annotation if field else None)
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return Spot(path, None, arguments[1])
+    if get_origin(annotation) is tuple and isinstance(part, int):
+        return Spot(path, None, arguments[0])
+    return Spot(path, None, None)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """List what an annotation may stand for, without Annotated and None."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        arguments = (arg for arg in get_args(annotation) if arg is not type(None))
+        return tuple(member for arg in arguments for member in _members(arg))
+    return () if annotation is None else (annotation,)
+
+
+def _tag(model: Any) -> str | None:
+    fields = getattr(model, "model_fields", {})
+    return fields["name"].default if "name" in fields else next(iter(fields), None)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
