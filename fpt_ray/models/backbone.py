@@ -160,7 +160,7 @@ def _materialise_buffers(model: TransformersModel) -> None:
         for name in names:
             module._buffers[name] = torch.empty_like(module.get_buffer(name), device="cpu")
         if names:
-            model._init_weights(module)
+            model._init_weights(module)  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()

@@ -56,7 +56,7 @@ def digest_tensor(tensor: Tensor) -> str:
     """Hash a tensor's values, shape and type."""
     values = tensor.detach().cpu().contiguous()
     digest = hashlib.blake2b(f"{values.dtype} {tuple(values.shape)}".encode(), digest_size=16)
-    digest.update(values.view(torch.uint8).numpy() if values.dim() else values.numpy())
+    digest.update(values.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ class GeneratedTask(ABC):
     """
 
     sources: TaskSources
-    version: str
+    version: ClassVar[str]
     """Name of the task's random streams; changing what is generated needs a new one."""
 
     @property

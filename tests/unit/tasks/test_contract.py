@@ -1,0 +1,131 @@
+"""What every task must do. A new task is one subclass here."""
+
+from __future__ import annotations
+
+import pickle
+from itertools import pairwise
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fpt_ray.tasks import SPLITS, TASKS, Batch, Split, Task, TaskSources
+from fpt_ray.tasks.base import evaluation_chunks
+
+DATA_DIR = Path(__file__).parents[2] / "data"
+SOURCES = TaskSources(data_dir=DATA_DIR, validation_size=30, test_size=20)
+
+CALLS = st.lists(
+    st.tuples(
+        st.sampled_from(SPLITS),
+        st.integers(0, 2**31 - 1),
+        st.integers(0, 4),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def as_bytes(batch: Batch) -> bytes:
+    return batch.tokens.numpy().tobytes() + batch.targets.numpy().tobytes()
+
+
+class TaskContract:
+    name: ClassVar[str]
+    parameters: ClassVar[dict[str, object]] = {}
+
+    def task(self) -> Task:
+        return TASKS[self.name](**self.parameters, sources=SOURCES)
+
+    def test_batches_have_the_specified_shapes(self) -> None:
+        spec = self.task().spec
+        for split in SPLITS:
+            batch = self.task().batch(split, 3, 1, 4)
+            assert batch.tokens.shape[:2] == (4, spec.seq_length)
+            if spec.input_kind == "features":
+                assert batch.tokens.shape[2:] == (spec.input_size,)
+                assert batch.tokens.dtype == torch.float32
+            assert batch.targets.shape == (4, spec.num_decisions)
+            assert batch.targets.dtype == torch.int64
+            assert 0 <= batch.targets.min() <= batch.targets.max() < spec.num_classes
+
+    def test_equal_arguments_give_equal_bytes_in_any_order(self) -> None:
+        # Hypothesis wants a function of its own for each contract, not an inherited method.
+        @given(calls=CALLS)
+        @settings(deadline=None, max_examples=15)
+        def check(calls: list[tuple[Split, int, int]]) -> None:
+            forth = [as_bytes(self.task().batch(*call, 4)) for call in calls]
+            back = [as_bytes(self.task().batch(*call, 4)) for call in reversed(calls)]
+            assert forth == back[::-1]
+
+        check()
+
+    def test_training_batches_differ_by_step_and_seed(self) -> None:
+        task = self.task()
+        batches = [task.batch("train", seed, step, 8) for seed in (0, 1) for step in (0, 1)]
+        assert len({as_bytes(batch) for batch in batches}) == len(batches)
+
+    def test_evaluation_does_not_depend_on_the_seed(self) -> None:
+        for split in ("validation", "test"):
+            first, second = (self.task().batch(split, seed, 1, 4) for seed in (0, 1))
+            assert as_bytes(first) == as_bytes(second)
+
+    def test_evaluation_does_not_depend_on_the_chunk_size(self) -> None:
+        for split, size in (("validation", 30), ("test", 20)):
+            whole = self.task().batch(split, 0, 0, size)
+            chunks = list(evaluation_chunks(self.task(), split, 7))
+            assert torch.equal(torch.cat([chunk.tokens for chunk in chunks]), whole.tokens)
+            assert torch.equal(torch.cat([chunk.targets for chunk in chunks]), whole.targets)
+
+    def test_splits_share_no_sequences(self) -> None:
+        task = self.task()
+        sizes = {"train": 30, "validation": 30, "test": 20}
+        seen = {as_bytes(task.batch(split, 0, 0, size)) for split, size in sizes.items()}
+        assert len(seen) == len(sizes)
+
+    def test_a_chunk_beyond_the_end_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="chunk 3 of 10 lies beyond 30 examples"):
+            self.task().batch("validation", 0, 3, 10)
+
+    def test_the_fingerprint_is_stable(self) -> None:
+        assert self.task().fingerprint() == self.task().fingerprint() != ""
+
+    def test_tasks_are_values(self) -> None:
+        assert self.task() == pickle.loads(pickle.dumps(self.task()))
+        assert hash(self.task()) == hash(self.task())
+
+
+class TestBitXor(TaskContract):
+    name = "bit_xor"
+
+
+class TestBitMemory(TaskContract):
+    name = "bit_memory"
+    parameters: ClassVar = {"length": 100}
+
+
+class TestMnist(TaskContract):
+    name = "mnist"
+
+
+class TestPaddedMnist(TaskContract):
+    name = "mnist"
+    parameters: ClassVar = {"image_size": 32, "patch_size": 8}
+
+
+def test_every_task_has_a_contract() -> None:
+    assert {contract.name for contract in TaskContract.__subclasses__()} == set(TASKS)
+
+
+def test_endless_training_cannot_be_delivered_whole() -> None:
+    with pytest.raises(ValueError, match="the train split has no end"):
+        next(evaluation_chunks(TASKS["bit_xor"](sources=SOURCES), "train", 4))
+
+
+def test_neighbouring_steps_share_nothing() -> None:
+    task = TASKS["bit_memory"](sources=SOURCES)
+    steps = [task.batch("train", 0, step, 2).tokens for step in range(4)]
+    assert all((left == right).float().mean() < 0.7 for left, right in pairwise(steps))
