@@ -42,6 +42,15 @@ def test_every_sweep_file_validates(path: Path) -> None:
     assert sweep.reference_arm in sweep.arms
 
 
+def test_the_sweep_file_in_the_readme_validates(tmp_path: Path) -> None:
+    from fpt_ray.config import load_sweep
+
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    path = tmp_path / "readme.yaml"
+    path.write_text(shown, encoding="utf-8")
+    assert len(load_sweep(path).arms) == 4
+
+
 # README
 
 
