@@ -20,8 +20,8 @@ from fpt_ray.config.settings import TrialSettings
 from fpt_ray.config.sweep import Sweep
 from fpt_ray.config.wording import explain
 
-# Values of task and model keys are checked in combination; of a larger space these many are, and the
-# rest when its trials are made.
+# Values of task and model keys are checked in combination. Of a space with more combinations, these
+# many are checked, and the others when their trials are made.
 _MAX_COMBINATIONS = 500
 
 

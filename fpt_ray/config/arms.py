@@ -17,7 +17,7 @@ class Arm:
     """One combination of the ``compare`` axes."""
 
     name: str
-    """The labels joined by "/", such as ``+positions/pretrained``; ``default`` without ``compare``."""
+    """The labels joined by "/", as in ``+positions/pretrained``; ``default`` if there are none."""
     labels: Mapping[str, str]
     """Axis to label, in file order."""
     settings: TrialSettings

@@ -1,4 +1,4 @@
-"""What every part of the sweep file has in common: strict types, no unknown keys, nothing changes later."""
+"""What all parts of the sweep file share: strict types, no unknown keys, no later change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pydantic_core import PydanticCustomError
 class Settings(BaseModel):
     """A part of the sweep file: immutable, without unknown keys, and with no guessing at types.
 
-    A quoted number is not a number, true is not 1, and .nan and .inf are refused; whole numbers may stand for floats.
+    A quoted number is not a number, true is not 1, and .nan and .inf are refused; whole numbers may
+    stand for floats.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -28,7 +29,8 @@ def refusal(
         path: what to point at, seen from what is being validated.
         what: what is wrong, one sentence without a full stop.
         fix: what to write instead.
-        involves: other paths that the verdict rests on; it is not given while one of them is itself wrong.
+        involves: other paths that the verdict rests on; it is not given while one of them is itself
+            wrong.
     """
     context = {"path": path, "what": what, "fix": fix, "involves": involves}
     return PydanticCustomError("refused", "{what}", context)

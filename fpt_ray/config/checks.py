@@ -8,7 +8,7 @@ from typing import Any
 from fpt_ray.config.arms import arm_name, combinations
 from fpt_ray.config.base import KeyPath
 from fpt_ray.config.findings import Finding
-from fpt_ray.config.schema import dotted_keys, nearest
+from fpt_ray.config.schema import dotted_keys, leaf_keys, nearest
 from fpt_ray.config.settings import TrialSettings
 from fpt_ray.config.sweep import Sweep
 from fpt_ray.config.tune import AshaScheduler
@@ -64,7 +64,7 @@ def _check_key(path: tuple[str, ...], verb: str, why_not: str | None) -> Iterato
         what = f"{key} cannot be {verb}: it is the same for all trials"
         yield Finding(path, what, f"a key of {', '.join(_SECTIONS)}", at_key=True)
     elif not is_usable(key):
-        near = nearest(key, dotted_keys(TrialSettings))
+        near = nearest(key, leaf_keys(TrialSettings))
         fix = near or f"a dotted key of {', '.join(_SECTIONS)}, such as training.learning_rate"
         yield Finding(path, f"there is no setting {key!r}", fix, at_key=True)
 

@@ -77,6 +77,27 @@ class Node:
         entries[key] = entry
         return Node(self.place, entries)
 
+    def rename(self, path: KeyPath, name: str) -> Node:
+        """Copy with one key renamed; unchanged if the path leads nowhere."""
+        part, *rest = path
+        if isinstance(self.content, list) and isinstance(part, int) and rest:
+            items = enumerate(self.content)
+            return Node(
+                self.place,
+                [item.rename(tuple(rest), name) if i == part else item for i, item in items],
+            )
+        if not isinstance(self.content, dict):
+            return self
+        entries: dict[str, Entry] = {}
+        for key, entry in self.content.items():
+            if key != part:
+                entries[key] = entry
+            elif rest:
+                entries[key] = Entry(entry.key, entry.node.rename(tuple(rest), name))
+            else:
+                entries[name] = entry
+        return Node(self.place, entries)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

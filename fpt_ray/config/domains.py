@@ -24,7 +24,7 @@ class Domain(Settings):
 
     @property
     def probes(self) -> tuple[Any, ...]:
-        """The values that must be valid for all to be: every listed one, or the ends of the range."""
+        """The values that, if they fit, all fit: every listed one, or the ends of the range."""
         return tuple(getattr(self, self.kind))
 
 
@@ -78,12 +78,11 @@ class LogUniform(Domain):
     @model_validator(mode="after")
     def _check_range(self) -> Self:
         low, high = self.log_uniform
-        if low <= 0 or high <= 0:
-            raise refusal(
-                ("log_uniform", 0 if low <= 0 else 1),
-                f"the bounds of log_uniform must be above 0, and {low if low <= 0 else high} is not",
-                "log_uniform: [1e-4, 1e-2], or use uniform",
-            )
+        for index, bound in enumerate(self.log_uniform):
+            if bound <= 0:
+                what = f"the bounds of log_uniform must be above 0, and {bound} is not"
+                fix = "log_uniform: [1e-4, 1e-2], or use uniform"
+                raise refusal(("log_uniform", index), what, fix)
         _refuse_unordered(self, low, high)
         return self
 

@@ -30,7 +30,7 @@ class Finding:
     meant: str | int | float | None = None
 
     def rests_on(self, paths: Iterable[KeyPath]) -> bool:
-        """Tell whether the verdict rests on any of these values, or on something in or around them."""
+        """Tell whether the verdict rests on one of these values, or on what is in or around it."""
         own = (self.path, *self.involves)
         return any(path[: len(one)] == one[: len(path)] for path in paths for one in own)
 
@@ -65,12 +65,16 @@ def locate(finding: Finding, origins: Sequence[Origin]) -> Located:
         finding: what is wrong.
         origins: where the settings come from, the one that overrules all others last.
     """
-    paths = (finding.path, *finding.involves)
-    setters = [_setter(path, origins) for path in paths]
-    setter = max(setters, key=lambda origin: origin.level)
-    rest = paths[setters.index(setter)][len(setter.prefix) :]
-    entry, depth = setter.entry.find(rest)
-    at_value = depth == len(rest) and not finding.at_key
+    candidates = [
+        (origin.level, depth == len(rest), entry)
+        for path in (finding.path, *finding.involves)
+        for origin in [_setter(path, origins)]
+        for rest in [path[len(origin.prefix) :]]
+        for entry, depth in [origin.entry.find(rest)]
+    ]
+    # Equal candidates: the first, which is the finding's own path.
+    _, is_written, entry = max(candidates, key=lambda candidate: candidate[:2])
+    at_value = is_written and not finding.at_key
     return Located(entry.node.place if at_value else entry.key, finding)
 
 

@@ -1,4 +1,4 @@
-"""The identity of a trial: the same computation has the same name, wherever and whenever it runs."""
+"""The identity of a trial: the same computation has the same name, wherever it runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from fpt_ray.config.settings import DEFAULT_TRAINED, TrialSettings
 def identity(settings: TrialSettings) -> dict[str, Any]:
     """Reduce settings to what decides a trial's evaluations up to any step, weights and data aside.
 
-    Left out are max_steps (a longer trial is the same trial), the data's place and mode, the backbone's name (its
-    fingerprint stands for it), and fields at their default (so that a new field orphans no results).
+    Left out are max_steps (a longer trial is the same trial), the data's place and mode, the
+    backbone's name (its fingerprint stands for it), and fields at their default (so that a new
+    field orphans no results).
     """
     data = settings.compact()
     data.pop("data", None)

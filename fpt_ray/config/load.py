@@ -1,4 +1,4 @@
-"""Load a sweep file: read it, apply ``--set``, check everything, and report all problems at once."""
+"""Load a sweep file: read it, apply ``--set``, check everything, report all problems at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         The sweep, valid in every arm.
 
     Raises:
-        SweepFileError: with every problem of the file and of the overrides, each with its place and its fix.
+        SweepFileError: with every problem of the file and of the overrides, each with its place and
+            its fix.
     """
     document, complaints = parse_yaml(read_text(path), str(path))
     if not isinstance(document.content, dict):
@@ -36,8 +37,9 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     for text in overrides:
         document, more = apply_override(document, text)
         complaints += more
-    draft = Draft({"name": path.stem} | document.plain())
-    complaints += _complain(draft, Entry(document.place, document))
+    draft = Draft(document, path.stem)
+    unread = {complaint.place for complaint in complaints}
+    complaints += [each for each in _complain(draft) if each.place not in unread]
     if complaints or draft.sweep is None:
         complaints.sort(key=lambda complaint: complaint.place.order)
         raise SweepFileError(tuple(dict.fromkeys(each.problem() for each in complaints)))
@@ -50,10 +52,11 @@ def _not_a_mapping(document: Node) -> Complaint:
     return Complaint(document.place, what, f"{fix}[input, output, layer_norm]}}")
 
 
-def _complain(draft: Draft, file: Entry) -> Iterator[Complaint]:
+def _complain(draft: Draft) -> Iterator[Complaint]:
     """Yield everything that is wrong with a draft, leaving out what rests on guesses."""
-    for finding in draft.findings:
-        yield _complaint(locate(finding, [Origin((), file)]))
+    file = Entry(draft.document.place, draft.document)
+    for located in draft.located:
+        yield _complaint(located)
     if draft.sweep is None:
         return
     for located, arms in _check(draft.sweep, file):
@@ -72,5 +75,6 @@ def _check(sweep: Sweep, file: Entry) -> Iterator[tuple[Located, tuple[str, ...]
 
 def _complaint(located: Located, arms: tuple[str, ...] = ()) -> Complaint:
     rest = f" and {len(arms) - 2} more" if len(arms) > 2 else ""
-    some = f" (arm {', '.join(arms[:2])}{rest})" if arms else ""
+    noun = "arms" if len(arms) > 1 else "arm"
+    some = f" ({noun} {', '.join(arms[:2])}{rest})" if arms else ""
     return Complaint(located.place, f"{located.finding.what}{some}", located.finding.fix)

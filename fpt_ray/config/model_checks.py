@@ -45,10 +45,10 @@ def _check_data(settings: TrialSettings) -> Iterator[Finding]:
 
 
 def _check_weights(model: ModelSettings) -> Iterator[Finding]:
-    if model.init == "pretrained" and model.backbone in UNTRAINED:
-        if not Path(model.backbone).is_dir():
-            what = f"{model.backbone} has no pretrained weights"
-            yield Finding(("model", "init"), what, "init: random", involves=(_BACKBONE,))
+    is_untrained = model.backbone in UNTRAINED and not Path(model.backbone).is_dir()
+    if model.init == "pretrained" and is_untrained:
+        what = f"{model.backbone} has no pretrained weights"
+        yield Finding(("model", "init"), what, "init: random", involves=(_BACKBONE,))
 
 
 def _check_layers(model: ModelSettings, shape: BackboneShape) -> Iterator[Finding]:

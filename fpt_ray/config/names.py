@@ -11,7 +11,11 @@ _DIRECTORY_NAME = re.compile(r"\w[\w.+@=,-]{0,127}")
 
 
 def check_directory_name(name: str) -> str:
-    """Return the name if it can be a directory on every filesystem and in every URI; refuse it otherwise."""
+    """Return a name that can be a directory on every filesystem and in every URI.
+
+    Raises:
+        PydanticCustomError: if it cannot.
+    """
     if not _DIRECTORY_NAME.fullmatch(name):
         raise refusal((), f"{name!r} cannot be the name of a directory", f"name: {slug(name)}")
     return name
@@ -23,7 +27,11 @@ def slug(text: str) -> str:
 
 
 def check_axes(compare: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the axes if each has a label and all can be parts of an arm's name; refuse them otherwise."""
+    """Return axes that all have labels, and only labels that can be parts of an arm's name.
+
+    Raises:
+        PydanticCustomError: if one has none, or one that cannot.
+    """
     for axis, labels in compare.items():
         _check_label((axis,), "an axis")
         if not labels:

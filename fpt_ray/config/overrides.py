@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from fpt_ray.config.document import Complaint, Entry, Node, Place
-from fpt_ray.config.schema import dotted_keys
+from fpt_ray.config.schema import leaf_keys
 from fpt_ray.config.settings import TrialSettings
 from fpt_ray.config.yaml_source import parse_yaml
 from fpt_ray.errors import SweepFileError
@@ -19,8 +19,8 @@ def apply_override(document: Node, text: str) -> tuple[Node, list[Complaint]]:
 
     Args:
         document: the sweep file's data.
-        text: ``KEY=VALUE``. The key is dotted; parts that hold dots may be quoted, or are found among the keys that
-            exist. The value is YAML.
+        text: ``KEY=VALUE``. The key is dotted; parts that hold dots may be quoted, or are found
+            among the keys that exist. The value is YAML.
 
     Returns:
         The changed data (unchanged if the text cannot be applied), and what is wrong with the text.
@@ -68,7 +68,7 @@ def _split(document: Node, parts: list[str]) -> tuple[str, ...]:
 
 def _count_parts(node: Node | None, path: list[str], parts: list[str]) -> int:
     holds_dotted_keys = path == ["tune", "space"] or (len(path) == 3 and path[0] == "compare")
-    known = set(dotted_keys(TrialSettings)) if holds_dotted_keys else set()
+    known = set(leaf_keys(TrialSettings)) if holds_dotted_keys else set()
     known |= set(node.content) if node and isinstance(node.content, dict) else set()
     quoted = parts[0][0] in "\"'"
     for count in range(1 if quoted else len(parts), 0, -1):

@@ -1,13 +1,15 @@
-"""Mend what is wrong with a sweep file's data, so that the rest of it can be checked in the same pass."""
+"""Mend a sweep file's data, so that what is not wrong with it is checked in the same pass."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from pydantic import ValidationError
 
 from fpt_ray.config.base import KeyPath
-from fpt_ray.config.findings import Finding
+from fpt_ray.config.document import Entry, Node
+from fpt_ray.config.findings import Finding, Located, Origin, locate
 from fpt_ray.config.sweep import Sweep
 from fpt_ray.config.wording import explain
 
@@ -30,15 +32,18 @@ class Draft:
     """A sweep made from data that may be wrong.
 
     Attributes:
-        findings: what is wrong with the data.
+        document: the data, with misspelled keys as they may be meant.
+        located: what is wrong with the data.
         doubtful: paths whose values were replaced; nothing that rests on them is worth reporting.
         sweep: the sweep as it might be meant; None if it could not be guessed.
     """
 
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.findings: list[Finding] = []
+    def __init__(self, document: Node, name: str) -> None:
+        self.document = document
+        self.located: list[Located] = []
         self.doubtful: list[KeyPath] = []
         self.sweep: Sweep | None = None
+        data = {"name": name} | document.plain()
         for _ in range(_MAX_ROUNDS):
             try:
                 self.sweep = Sweep.model_validate(data)
@@ -47,15 +52,25 @@ class Draft:
                 self._mend(data, explain(error, Sweep))
 
     def _mend(self, data: dict[str, Any], findings: list[Finding]) -> None:
-        known = list(self.findings)
-        self.findings += [each for each in findings if not each.rests_on(self.doubtful)]
+        known = [located.finding for located in self.located]
+        origins = [Origin((), Entry(self.document.place, self.document))]
+        self.located += [
+            locate(each, origins) for each in findings if not each.rests_on(self.doubtful)
+        ]
         for finding in findings:
             if finding.at_key and finding not in known:
-                _rename(data, finding)
+                self._rename(data, finding)
             elif finding.meant is not None and finding not in known:
                 self._replace(data, finding)
             else:
                 self._give_up(data, _dispensable(finding.path))
+
+    def _rename(self, data: dict[str, Any], finding: Finding) -> None:
+        holder = _holder(data, finding.path)
+        value = holder.pop(finding.path[-1], None)
+        if isinstance(finding.meant, str) and finding.meant not in holder:
+            holder[finding.meant] = value
+            self.document = self.document.rename(finding.path, finding.meant)
 
     def _replace(self, data: dict[str, Any], finding: Finding) -> None:
         _holder(data, finding.path)[finding.path[-1]] = finding.meant
@@ -71,7 +86,7 @@ class Draft:
 def _dispensable(path: KeyPath) -> KeyPath:
     """Find the smallest thing around a wrong value that can go without moving other values.
 
-    Positions in a list must stay those of the file, so a list goes as a whole, and so does a domain.
+    Positions in a list must stay those of the file: a list goes as a whole, and so does a domain.
     """
     if path[:2] == ("tune", "space"):
         return path[:3]
@@ -89,13 +104,6 @@ def _holder(data: Any, path: KeyPath) -> Any:
     return data if isinstance(data, dict | list) else {}
 
 
-def _rename(data: dict[str, Any], finding: Finding) -> None:
-    holder = _holder(data, finding.path)
-    value = holder.pop(finding.path[-1], None)
-    if finding.meant is not None:
-        holder.setdefault(finding.meant, value)
-
-
 def _drop(data: dict[str, Any], path: KeyPath) -> None:
     """Remove a value; where it is required, put a stand-in or remove what holds it."""
     if not path:
@@ -105,6 +113,6 @@ def _drop(data: dict[str, Any], path: KeyPath) -> None:
         del holder[path[-1]]
     except (KeyError, IndexError):
         if path in _STAND_INS:
-            holder[path[-1]] = _STAND_INS[path]
+            holder[path[-1]] = copy.deepcopy(_STAND_INS[path])
         else:
             _drop(data, path[:-1])

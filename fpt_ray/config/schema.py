@@ -55,20 +55,32 @@ def dotted_keys(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from dotted_keys(info.annotation, f"{prefix}{name}.")
 
 
+def leaf_keys(root: type[BaseModel]) -> tuple[str, ...]:
+    """List the dotted keys that are no sections."""
+    keys = tuple(dict.fromkeys(dotted_keys(root)))
+    return tuple(key for key in keys if not any(one.startswith(f"{key}.") for one in keys))
+
+
 def nearest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Find the name that a misspelled word most likely means.
 
-    A dotted key is also compared by its last part, so that a key written without its section, or with a wrong
-    one, is found too.
+    Dotted keys are compared by their last part, those of the same section first, so that a key
+    written without its section, or with a wrong one, is found too. Initials count as a name: lr.
     """
-    names = list(dict.fromkeys(names))
-    if near := difflib.get_close_matches(word, names, n=1, cutoff=max(cutoff, 0.75)):
-        return near[0]
-    by_last_part = {name.rpartition(".")[2]: name for name in reversed(names)}
-    last = difflib.get_close_matches(word.rpartition(".")[2], by_last_part, n=1, cutoff=0.75)
-    if last:
-        return by_last_part[last[0]]
-    return next(iter(difflib.get_close_matches(word, names, n=1, cutoff=cutoff)), None)
+    names = tuple(dict.fromkeys(names))
+    section, _, last = word.rpartition(".")
+    siblings = tuple(name for name in names if name.rpartition(".")[0] == section)
+    for candidates, least in ((siblings, cutoff), (names, max(cutoff, 0.75))):
+        by_last = {name.rpartition(".")[2]: name for name in reversed(candidates)}
+        by_initials = {_initials(part): part for part in by_last}
+        near = difflib.get_close_matches(last, by_last, n=1, cutoff=least)
+        if near or last in by_initials:
+            return by_last[near[0] if near else by_initials[last]]
+    return next(iter(difflib.get_close_matches(word, names, n=1, cutoff=0.8)), None)
+
+
+def _initials(name: str) -> str:
+    return "".join(part[:1] for part in name.split("_"))
 
 
 def limits_of(field: FieldInfo | None) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
     selector    = term { "-" term }             "all - attention[0:3]"
     term        = "all" | group [ "[" layers "]" ]
-    layers      = index | [first] ":" [last]    as in Python: negative counts from the end, last is excluded
+    layers      = index | [first] ":" [last]    as in Python: -1 is the last, a range omits its end
 
 A list of selectors means their union.
 """
@@ -30,7 +30,7 @@ class ParameterRole:
     Attributes:
         name: its name in the model.
         group: one of GROUPS.
-        layer: the block it belongs to, from 0; None outside the blocks, as for the embedding's layer norm.
+        layer: the block it belongs to, from 0; None outside the blocks, such as for positions.
         numel: how many numbers it holds.
     """
 

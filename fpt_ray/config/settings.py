@@ -1,4 +1,4 @@
-"""What one trial trains, and how: the part of the sweep file that arms and tuned values may change."""
+"""What one trial trains, and how: the sections that arms and tuned values may change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DataSettings(Settings):
     """Where a task's examples come from."""
 
     mode: Literal["auto", "generated", "materialized"] = "auto"
-    """auto: generated for the bit tasks, materialized for the others. The batches are the same in every mode."""
+    """auto: generated for the bit tasks, else materialized. All modes give the same batches."""
     dir: str | None = None
     """Directory with the raw data; null: the task's default place."""
 
@@ -34,7 +34,7 @@ class ModelSettings(Settings):
     init: Literal["pretrained", "random"] = "pretrained"
     """The backbone's weights before training: pretrained, or drawn from the trial's seed."""
     trained: tuple[str, ...] = Field(default=DEFAULT_TRAINED, min_length=1, strict=False)
-    """Selectors of the parameters that get updates: groups, "attention[-1]", "layer_norm[6:]", "all - attention"."""
+    """Selectors of what gets updates, such as input, "attention[-1]", "all - layer_norm[6:]"."""
     num_layers: int | None = Field(default=None, ge=1)
     """Keep only the backbone's first layers; null keeps all."""
     orthogonal_gain: float = Field(default=1.41, gt=0)
@@ -60,7 +60,7 @@ class OptimizerSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """How the trained parameters are updated, and when they are evaluated. All budgets are in steps."""
+    """How parameters are updated, and when they are evaluated. All budgets are in steps."""
 
     learning_rate: float = Field(default=1e-3, gt=0)
     """Constant rate of the optimizer; above 0."""
@@ -92,7 +92,7 @@ class TrialSettings(Settings):
     training: TrainingSettings = TrainingSettings()
 
     def compact(self) -> dict[str, Any]:
-        """Dump as plain JSON data without the fields that have their default, the task's name aside."""
+        """Dump as plain JSON data without fields at their default, the task's name aside."""
         data = self.model_dump(mode="json", exclude_defaults=True)
         return {**data, "task": {"name": self.task.name, **data["task"]}}
 
@@ -100,8 +100,8 @@ class TrialSettings(Settings):
         """Copy with some settings changed, and validate the result in full.
 
         Args:
-            values: dotted key to value. A key that names a section (``"model"``) replaces it; deeper keys then
-                refine what the sections hold.
+            values: dotted key to value. A key that names a section (``"model"``) replaces it;
+                deeper keys then refine what the sections hold.
 
         Raises:
             pydantic.ValidationError: if a key does not exist or a value does not fit.
@@ -113,7 +113,7 @@ class TrialSettings(Settings):
 
 
 def _set(data: dict[str, Any], path: list[str], value: Any) -> None:
-    """Set a value in nested dictionaries, without touching dictionaries that belong to someone else."""
+    """Set a value below ``data``, copying the dictionaries on the way."""
     for part in path[:-1]:
         inner = data.get(part)
         data[part] = dict(inner) if isinstance(inner, dict) else {}

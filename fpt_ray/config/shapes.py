@@ -20,7 +20,8 @@ def known_shape(backbone: str) -> BackboneShape | None:
         backbone: a local directory, a built-in name or a hub id.
 
     Returns:
-        Its shape; None for a hub id that is not in the table and not cached, and for other architectures.
+        Its shape; None for a hub id that is neither in the table nor cached, and for other
+        architectures.
 
     Raises:
         ModelError: if it can be nothing of these, or its config.json cannot be read.
@@ -37,7 +38,7 @@ def known_shape(backbone: str) -> BackboneShape | None:
 
 
 def cached_config(backbone: str) -> Path | None:
-    """Find the config.json that the hub's cache holds for a model, the newest if there are several."""
+    """Find the newest config.json that the hub's cache holds for a model."""
     folder = _hub_cache() / f"models--{backbone.replace('/', '--')}" / "snapshots"
     configs = sorted(folder.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
     return configs[-1] if configs else None
@@ -61,7 +62,7 @@ def _unknown(backbone: str) -> ModelError:
     near = difflib.get_close_matches(backbone, BACKBONE_SHAPES, n=1, cutoff=0.6)
     fix = "a built-in name (minilm-l6, tiny-gpt2, tiny-bert), a hub id (owner/name) or a directory"
     return ModelError(
-        f"there is no backbone {backbone!r}: neither a directory, nor a known name, nor in the hub's cache",
+        f"there is no backbone {backbone!r}: it is no directory and no known name",
         fix=f"{near[0]}; or {fix}" if near else fix,
     )
 
@@ -71,8 +72,9 @@ def _read_shape(config: Path) -> BackboneShape | None:
         fields: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
         return _shape_of(fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ModelError(
-            f"the backbone's {config} cannot be read: {error}",
+            f"the backbone's {config} cannot be read: {reason}",
             fix="name the directory that holds config.json and the weights",
         ) from error
 

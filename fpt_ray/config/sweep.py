@@ -28,7 +28,7 @@ from fpt_ray.config.tune import Tune
 
 
 class Final(Settings):
-    """The last stage: each arm's best configuration, full length, new seeds, then the test split once."""
+    """The last stage: each arm's best configuration, full length, new seeds, then one test."""
 
     seeds: int = Field(default=5, ge=1)
     """Trials of each arm's best configuration."""
@@ -71,11 +71,11 @@ class Published(Settings):
 
 
 class Sweep(Settings):
-    """One sweep file: which arms to compare, what to tune inside each, and how the winners are measured."""
+    """One sweep file: the arms to compare, what to tune in each, how the winners are measured."""
 
     name: Annotated[str, AfterValidator(check_directory_name)]
     """Directory of the run below ``storage``; default: the file's stem."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0)
     """The root of every seed of the sweep."""
     task: TaskSettings
     data: DataSettings = DataSettings()
@@ -84,7 +84,7 @@ class Sweep(Settings):
     compare: Annotated[dict[str, dict[str, dict[str, Any]]], AfterValidator(check_axes)] = Field(
         default_factory=dict
     )
-    """Axis to label to settings (dotted key to value); the arms are the full product of the axes."""
+    """Axis to label to settings, dotted key to value; the arms are the product of the axes."""
     reference: dict[str, str] | None = None
     """Axis to label of the arm that the others are tested against; null: the first arm."""
     tune: Tune | None = None

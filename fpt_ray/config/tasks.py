@@ -89,6 +89,6 @@ TaskSettings = Annotated[BitXor | BitMemory | Mnist, Field(discriminator="name")
 
 
 def nearest_divisor(total: int, wanted: int) -> int:
-    """Find the divisor of a number that is nearest to the wanted one, the smaller of two equally near."""
+    """Find a number's divisor that is nearest to the wanted one, the smaller of two."""
     divisors = (divisor for divisor in range(1, total + 1) if total % divisor == 0)
     return min(divisors, key=lambda divisor: abs(divisor - wanted))

@@ -1,4 +1,4 @@
-"""How each arm is searched: the space, the searcher that proposes, the scheduler that stops early."""
+"""How each arm is searched: space, searcher and scheduler."""
 
 from __future__ import annotations
 
@@ -93,13 +93,10 @@ class Tune(Settings):
         if isinstance(self.searcher, GridSearcher):
             self._check_all_grids()
         elif self.num_values is not None and self.searcher.num_trials > self.num_values:
-            raise refusal(
-                ("searcher", "num_trials"),
-                f"num_trials {self.searcher.num_trials} is more than the {self.num_values} different "
-                "configurations of the space",
-                f"searcher: {{name: grid}} to try each once, or num_trials: {self.num_values} or less",
-                (("space",),),
-            )
+            wanted, most = self.searcher.num_trials, self.num_values
+            what = f"num_trials {wanted} is more than the {most} different configurations there are"
+            fix = f"searcher: {{name: grid}} to try each once, or num_trials: {most} or less"
+            raise refusal(("searcher", "num_trials"), what, fix, (("space",),))
         return self
 
     def _check_all_grids(self) -> None:
@@ -109,17 +106,14 @@ class Tune(Settings):
                     ("searcher",),
                     f"the grid searcher cannot search {key}, which is {domain.kind}",
                     "searcher: {name: optuna, num_trials: 20}, or give the key a grid",
-                    (("space",),),
+                    (("space", key),),
                 )
 
     @model_validator(mode="after")
     def _check_seeds(self) -> Self:
         if self.seeds > 1 and isinstance(self.scheduler, AshaScheduler):
+            what = f"seeds {self.seeds} cannot be used with asha: repeats would stop at other rungs"
             raise refusal(
-                ("seeds",),
-                f"seeds {self.seeds} cannot be used with asha: the repeats of one configuration would stop at "
-                "different rungs",
-                "seeds: 1, or scheduler: {name: fifo}",
-                (("scheduler",),),
+                ("seeds",), what, "seeds: 1, or scheduler: {name: fifo}", (("scheduler",),)
             )
         return self

@@ -76,9 +76,10 @@ def _unknown_key(spot: Spot, parent: Spot, root: type[BaseModel]) -> Words:
     key, keys = str(spot.path[-1]), keys_at(parent.annotation)
     section = f"in {'.'.join(map(str, parent.path))}" if parent.path else "at the top"
     what = f"unknown key {key!r} {section}"
-    if near := nearest(key, keys):
+    same = [name for name in dotted_keys(root) if name.endswith(f".{key}")]
+    if (near := nearest(key, keys)) and not same:
         return Words(what, f"{near}; keys {section} are {', '.join(keys)}", near)
-    if elsewhere := nearest(key, dotted_keys(root), cutoff=0.8):
+    if elsewhere := next(iter(same), None) or nearest(key, dotted_keys(root), cutoff=0.8):
         return Words(what, f"{elsewhere}; keys {section} are {', '.join(keys)}")
     return Words(what, f"one of {', '.join(keys)}")
 
@@ -90,6 +91,8 @@ def _last(spot: Spot) -> str:
 def _name(spot: Spot) -> str:
     """Name a value by its key, and one of a domain also by the key that it is for."""
     keys = [part for part in spot.path if isinstance(part, str)]
+    if keys[1:] and keys[-1] == "name":
+        return f"{keys[-2]}.name"
     return f"{keys[-1]} of {keys[-2]}" if "." in "".join(keys[-2:-1]) else _last(spot)
 
 

@@ -11,7 +11,7 @@ from fpt_ray.config.document import Place
 _SELECTOR = re.compile(r"\w[\w -]*\[-?\d*:?-?\d*\]")
 
 _FIXES = (
-    ("mapping values are not allowed", "check the indentation, and quote text that holds a colon"),
+    ("mapping values are not allowed", "check indentation and colons, here and in the line before"),
     ("expected ',' or ']'", "separate the items by commas and close the list with ]"),
     ("expected ',' or '}'", "separate the settings by commas and close them with }"),
     ("while scanning a quoted scalar", "close the quotes"),
@@ -39,7 +39,8 @@ def explain_mistake(error: MarkedYAMLError, text: str, source: str) -> tuple[Pla
     Returns:
         Where it is, what is wrong, and how to mend it.
     """
-    mark = error.problem_mark or error.context_mark
+    unclosed = "end" in (error.problem or "") and "stream" in (error.problem or "")
+    mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
     line, column = (mark.line, mark.column) if mark else (0, 0)
     lines = text.splitlines()
     line_text = lines[line] if line < len(lines) else ""

@@ -91,8 +91,8 @@ class _Reader:
                 )
             elif key.value in entries:
                 first = entries[key.value].key
-                what = f"key {key.value!r} is given twice, first in line {first.line}"
-                self.report(key, what, f"remove one of lines {first.line} and {self.line(key)}")
+                lines = f" (lines {first.line} and {self.line(key)})" if first.line else ""
+                self.report(key, f"key {key.value!r} is given twice{lines}", "remove one of them")
             else:
                 entries[key.value] = Entry(self.locate(key.start_mark), self.read(value))
         return entries
