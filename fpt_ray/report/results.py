@@ -127,7 +127,7 @@ def _arm_result(record: SweepRecord, arm: str) -> ArmResult:
         statistics=summarize(list(accuracies.values()), len(record.final_seeds), lost, test_size),
         difference=None,
         trained_parameters=_trained_parameters([*finalists, *trials]),
-        statuses=Counter(trial.status for trial in trials),
+        statuses=dict(Counter(trial.status for trial in trials)),
         steps=sum(trial.steps for trial in trials),
         train_s=sum(trial.train_s for trial in trials),
         tests_read=sum(trial.tests_read for trial in trials),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from fpt_ray.records import SweepRecord, TrialRecord
-from fpt_ray.report.search_space import kind_and_bounds
+from fpt_ray.records.studies import distribution, to_optuna
 from fpt_ray.storage import RunDirectory
 
 if TYPE_CHECKING:
     # Importing optuna takes a second, so the functions below do it when they are called.
-    from optuna.distributions import BaseDistribution
     from optuna.storages import JournalStorage
     from optuna.storages.journal import BaseJournalBackend
     from optuna.trial import FrozenTrial
@@ -141,8 +140,8 @@ def _frozen(record: SweepRecord, trial: TrialRecord) -> FrozenTrial:
     frozen = create_trial(
         state=state,
         value=getattr(trial.best, record.metric) if keeps_value else None,
-        params={key: _as_choice(value) for key, value in trial.values.items()},
-        distributions={key: _distribution(record.space[key]) for key in trial.values},
+        params={key: to_optuna(value) for key, value in trial.values.items()},
+        distributions={key: distribution(record.space[key]) for key in trial.values},
         user_attrs=_user_attributes(trial),
         intermediate_values=_reports(trial, record.metric),
     )
@@ -160,24 +159,6 @@ def _user_attributes(trial: TrialRecord) -> dict[str, Any]:
 def _reports(trial: TrialRecord, metric: str) -> dict[int, float]:
     measured = {each.step: getattr(each, metric) for each in trial.evaluations}
     return {step: value for step, value in measured.items() if value is not None}
-
-
-def _distribution(domain: Mapping[str, Any]) -> BaseDistribution:
-    """Translate a domain's JSON into Optuna's distribution."""
-    from optuna import distributions
-
-    kind, values = kind_and_bounds(domain)
-    if kind in ("grid", "choice"):
-        return distributions.CategoricalDistribution([_as_choice(value) for value in values])
-    if kind == "int_uniform":
-        return distributions.IntDistribution(*values)
-    low, high = values
-    return distributions.FloatDistribution(low, high, log=kind == "log_uniform")
-
-
-def _as_choice(value: Any) -> Any:
-    """Write lists and mappings as JSON, since Optuna's categories are plain values."""
-    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 @contextmanager

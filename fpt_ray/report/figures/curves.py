@@ -1,4 +1,4 @@
-"""Figure 2: learning curves, one panel an arm on shared axes, with the trials that ended early visible."""
+"""Figure 2: learning curves, one panel an arm, with the trials that ended early visible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from fpt_ray.records import SweepRecord, TrialRecord
 from fpt_ray.report.figures import style
 
-_ENDED_EARLY = {
+_ENDED_EARLY: dict[str, dict[str, Any]] = {
     "stopped": {"marker": "o", "markerfacecolor": "white", "markersize": 4.5},
     "diverged": {"marker": "x", "markersize": 5.5},
     "failed": {"marker": "+", "markersize": 6.0},
@@ -25,8 +25,8 @@ _LABELS = {
     "diverged": "diverged",
     "failed": "failed",
 }
-_THIN = {"lw": 0.9, "alpha": 0.75}
-_THICK = {"lw": 2.2}
+_THIN: dict[str, Any] = {"lw": 0.9, "alpha": 0.75}
+_THICK: dict[str, Any] = {"lw": 1.8}
 
 
 def draw_curves(record: SweepRecord) -> Figure:
@@ -44,10 +44,10 @@ def draw_curves(record: SweepRecord) -> Figure:
     figure = Figure(figsize=(style.WIDTH_IN, height_in), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
     styles = style.arm_styles([arm.name for arm in record.arms])
+    _share_axes(figure, grid, record)
     for axes, arm, title in zip(grid, record.arms, titles, strict=False):
         axes.set_title(title)
         _draw_arm(axes, _drawn(record, arm.name), styles[arm.name].colour)
-    _share_axes(figure, grid, record)
     style.hide_unused(grid[len(record.arms) :])
     return figure
 
@@ -58,24 +58,25 @@ def _share_axes(figure: Figure, grid: Sequence[Axes], record: SweepRecord) -> No
     without_value = any(t.status in _ENDED_EARLY and not _measured(t) for t in trials)
     grid[0].set_ylim(style.accuracy_limits(accuracies, without_value))
     grid[0].set_xlim(0, record.max_steps * 1.03)
-    grid[0].xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    grid[0].xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
     figure.supxlabel("training steps (optimizer updates)", fontsize=style.FONT_PT)
     figure.supylabel("validation accuracy (share)", fontsize=style.FONT_PT)
-    style.add_legend(figure, _handles(trials), "upper")
+    style.add_legend(figure, _handles(trials), "outside upper center")
 
 
 def _draw_arm(axes: Axes, trials: Sequence[TrialRecord], colour: str) -> None:
     """Draw finalists last, so that they lie above; an arm without evaluations says so."""
     if not any(trial.evaluations for trial in trials):
         axes.text(0.5, 0.5, "no evaluations yet", ha="center", transform=axes.transAxes)
+    low, high = axes.get_ylim()
     for trial in trials:
-        points = _points(trial, axes.get_ylim()[0])
+        points = _points(trial, low + 0.05 * (high - low))
         steps, accuracies = [step for step, _ in points], [value for _, value in points]
         axes.plot(steps, accuracies, color=colour, **_look(trial))
 
 
 def _points(trial: TrialRecord, foot: float) -> list[tuple[int, float]]:
-    """List what is drawn of a trial; one that diverged ends where it did, at its last known height."""
+    """List what is drawn of a trial; a diverged one ends where it did, at its last height."""
     points = _measured(trial)
     if trial.status == "diverged" and trial.evaluations:
         height = points[-1][1] if points else foot
@@ -106,7 +107,7 @@ def _handles(trials: Sequence[TrialRecord]) -> list[Line2D]:
     for status, label in _LABELS.items():
         if status in present | lost:
             end = _ENDED_EARLY.get(status, {})
-            dashes = {"ls": (0, (4, 2))} if end else {}
+            dashes: dict[str, Any] = {"ls": (0, (4, 2))} if end else {}
             handles.append(Line2D([], [], **neutral, **_THIN, **end, **dashes, label=label))
     return handles
 

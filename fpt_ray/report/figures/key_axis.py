@@ -1,20 +1,21 @@
-"""The x axis of the search figure: one tuned key, its scale, its range and the names of its values."""
+"""The x axis of the search figure: one tuned key, its scale, range and values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from fpt_ray.records import TrialRecord
 from fpt_ray.report import search_space
 
 _MAX_TICKS = 9
-_MARGIN = 0.09
+_MARGIN = 0.13
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,34 @@ class KeyAxis:
         axes.set_xscale("log" if self.is_log else "linear")
         axes.set_xlim(*self._limits())
         if self.is_discrete and len(self.values) <= _MAX_TICKS:
-            places = self.values if self.is_numeric else range(len(self.values))
-            axes.set_xticks(list(places), [_tick(value) for value in self.values])
+            axes.set_xticks(self._places(), [_tick(value) for value in self.values])
             axes.xaxis.set_minor_locator(NullLocator())
+        elif self.is_log:
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axes.xaxis.set_major_formatter(
+                FuncFormatter(lambda value, _: _tick(float(f"{value:.6g}")))
+            )
+            axes.xaxis.set_minor_formatter(NullFormatter())
+
+    def room_pt(self, width_pt: float) -> float:
+        """Return the free width around each listed value: the smallest distance of two of them.
+
+        Args:
+            width_pt: width of the panel in points.
+        """
+        if not self.is_discrete:
+            return 0.0
+        scale = math.log if self.is_log else float
+        places = sorted({scale(place) for place in self._places()})
+        low, high = (scale(limit) for limit in self._limits())
+        gaps = [after - before for before, after in pairwise(places)]
+        return width_pt * min(gaps, default=high - low) / (high - low)
+
+    def _places(self) -> list[float]:
+        return self.values if self.is_numeric else [float(i) for i in range(len(self.values))]
 
     def _limits(self) -> tuple[float, float]:
-        places = self.values if self.is_numeric else range(len(self.values))
+        places = self._places()
         if self.is_log:
             low, high = math.log(min(places)), math.log(max(places))
             margin = _MARGIN * (high - low) or 1.0

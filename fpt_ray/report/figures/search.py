@@ -1,4 +1,4 @@
-"""Figure 1: every tuning trial's validation accuracy against the learning rate (or the first tuned key), by arm."""
+"""Figure 1: validation accuracy of every tuning trial against the learning rate, by arm."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ from fpt_ray.report.figures.key_axis import KeyAxis
 
 _MAX_ARMS_A_PANEL = 8
 _FOOT = 0.045
-_APART_PT = 3.4
-_RING = {"linestyle": "none", "marker": "o", "markersize": 10, "markerfacecolor": "none"}
+_APART_PT = 4.6
+_RING: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 10,
+    "markerfacecolor": "none",
+}
 _LOST = ("diverged", "failed")
 _STATUSES = {
     "finished": "trained to full length",
@@ -31,15 +36,16 @@ _STATUSES = {
 }
 
 
-def draw_search(record: SweepRecord, blocks: Sequence[Sequence[str]]) -> Figure:
+def draw_search(record: SweepRecord, blocks: Mapping[str, Sequence[str]]) -> Figure:
     """Draw the search of every arm.
 
-    Filled points trained to full length, hollow ones were stopped, crosses at the foot diverged. The line joins the best
-    full-length result at each value (the mean over tuning seeds), a ring marks the chosen one.
+    Filled points trained to full length, hollow ones were stopped, crosses at the foot diverged.
+    The line joins the best full-length result at each value (the mean over tuning seeds), a ring
+    marks the chosen one.
 
     Args:
         record: the sweep; it has a search.
-        blocks: names of the arms that share a task; each block has panels of its own.
+        blocks: task -> names of its arms; each task has panels of its own.
 
     Raises:
         ValueError: if the sweep tunes nothing.
@@ -48,16 +54,19 @@ def draw_search(record: SweepRecord, blocks: Sequence[Sequence[str]]) -> Figure:
     if key is None:
         raise ValueError("a sweep that tunes nothing has no search to draw")
     axis = KeyAxis(key, record.space[key])
-    panels = [list(chunk) for block in blocks for chunk in _chunks(block)]
+    panels = [(task, chunk) for task, arms in blocks.items() for chunk in _chunks(arms)]
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     size = (style.WIDTH_IN, 0.9 + 2.7 * rows + 0.09 * len(record.arms))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel().tolist()
-    for axes, arms in zip(grid, panels, strict=False):
-        _draw_panel(axes, record, axis, arms)
+    width_in = style.WIDTH_IN / columns - 0.5
+    for axes, (task, arms) in zip(grid, panels, strict=False):
+        axes.set_title(style.wrap(task, width_in) if len(blocks) > 1 else "")
+        apart_pt = min(_APART_PT, 0.8 * axis.room_pt(width_in * 72) / len(arms))
+        _draw_panel(axes, record, axis, arms, apart_pt)
     style.hide_unused(grid[len(panels) :])
-    _finish(figure, grid[:: columns], record)
+    _finish(figure, grid[::columns], record)
     return figure
 
 
@@ -68,27 +77,29 @@ def _finish(figure: Figure, left: Sequence[Axes], record: SweepRecord) -> None:
     left[0].set_ylim(style.accuracy_limits(shown, lost))
     for axes in left:
         axes.set_ylabel("best validation accuracy (share)")
-    style.add_legend(figure, _status_handles(tuning), "upper")
-    style.add_legend(figure, _arm_handles(record), "lower")
+    style.add_legend(figure, _status_handles(tuning), "outside upper center")
+    style.add_legend(figure, _arm_handles(record), "outside lower center")
 
 
-def _draw_panel(axes: Axes, record: SweepRecord, axis: KeyAxis, arms: Sequence[str]) -> None:
+def _draw_panel(
+    axes: Axes, record: SweepRecord, axis: KeyAxis, arms: Sequence[str], apart_pt: float
+) -> None:
     axis.dress(axes)
     styles = style.arm_styles([arm.name for arm in record.arms])
     for index, arm in enumerate(arms):
-        points = _PointsOfArm(axes, axis, styles[arm], index - (len(arms) - 1) / 2)
+        shift_pt = (index - (len(arms) - 1) / 2) * apart_pt
+        points = _PointsOfArm(axes, axis, styles[arm], shift_pt)
         points.draw(record.of_arm(arm, "tune"), record.winner(arm))
 
 
 class _PointsOfArm:
-    """Draws one arm beside the others: where all share the same few values, each stands a little apart."""
+    """Draws one arm, a little apart from the others where all share the same few values."""
 
-    def __init__(self, axes: Axes, axis: KeyAxis, look: style.ArmStyle, place: float) -> None:
+    def __init__(self, axes: Axes, axis: KeyAxis, look: style.ArmStyle, shift_pt: float) -> None:
         self._axes, self._axis, self._look = axes, axis, look
-        shift_in = place * _APART_PT / 72 if axis.is_discrete else 0.0
         figure = axes.get_figure(root=True)
         assert figure is not None
-        shift = ScaledTranslation(shift_in, 0.0, figure.dpi_scale_trans)
+        shift = ScaledTranslation(shift_pt / 72, 0.0, figure.dpi_scale_trans)
         self._data = axes.transData + shift
         self._foot = blended_transform_factory(axes.transData, axes.transAxes) + shift
 
@@ -143,7 +154,7 @@ def _marker(status: str, look: style.ArmStyle) -> dict[str, Any]:
     base = {"color": look.colour, "linestyle": "none", "marker": look.marker, "markersize": 5.0}
     if status in _LOST:
         mark = "x" if status == "diverged" else "+"
-        return base | {"marker": mark, "markersize": 5.5, "markeredgewidth": 1.3}
+        return base | {"marker": mark, "markersize": 4.5, "markeredgewidth": 1.3}
     if status == "stopped":
         return base | {"markerfacecolor": "white", "markeredgewidth": 1.1}
     if status == "running":

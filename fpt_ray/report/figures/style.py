@@ -1,12 +1,12 @@
-"""How all figures look: colours that colour-blind readers tell apart, sizes for a journal's text width, no clocks."""
+"""How all figures look: colours that the colour-blind tell apart, a journal's text width."""
 
 from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -20,17 +20,19 @@ WIDTH_IN = 7.2
 FONT_PT = 8.0
 NEUTRAL = "#555555"
 _PNG_DPI = 200
-# Half a character is about the mean width of DejaVu Sans; wrapping a little early is the safe side.
-_CHARACTER_IN = FONT_PT * 0.62 / 72
+# The mean width of a lower-case character of DejaVu Sans, a little more to be on the safe side.
+_CHARACTER_IN = FONT_PT * 0.57 / 72
+_LEGEND_HANDLE_IN = 0.55
 
-# Source: Okabe and Ito, "Color universal design" (2008), without yellow, which is lost on white; grey added.
+# Source: Okabe and Ito, "Color universal design" (2008), without yellow, which is lost on white;
+# grey added.
 _COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
     *("#56B4E9", "#E69F00", "#000000", "#999999"),
 )
 _MARKERS = "osD^vP"
 
-_SETTINGS: Mapping[str, Any] = {
+_SETTINGS: Any = {
     "font.size": FONT_PT,
     "font.family": "DejaVu Sans",
     "axes.titlesize": FONT_PT,
@@ -51,7 +53,7 @@ _SETTINGS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class ArmStyle:
-    """An arm's colour and marker; the pair is its own, since colours that all can tell apart are few."""
+    """An arm's colour and marker; with many arms only the pair is its own."""
 
     colour: str
     marker: str
@@ -75,7 +77,7 @@ def write_figure(run: RunDirectory, name: str, draw: Callable[[], Figure]) -> No
         name: the file's stem below ``report/figures``.
         draw: makes the figure.
     """
-    with mpl.rc_context(dict(_SETTINGS)):
+    with mpl.rc_context(_SETTINGS):
         figure = draw()
         for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
             buffer = io.BytesIO()
@@ -84,27 +86,42 @@ def write_figure(run: RunDirectory, name: str, draw: Callable[[], Figure]) -> No
 
 
 def wrap(text: str, width_in: float) -> str:
-    """Break a long label into lines that fit a width, at any character if it has no spaces."""
-    spaced = textwrap.wrap(text, max(8, int(width_in / _CHARACTER_IN)), break_on_hyphens=False)
-    return "\n".join(spaced)
+    """Break a long label into lines that fit a width: at spaces, after slashes, else anywhere."""
+    num_characters = max(8, int(width_in / _CHARACTER_IN))
+    lines = textwrap.wrap(text.replace("/", "/ "), num_characters, break_on_hyphens=False)
+    return "\n".join(line.replace("/ ", "/") for line in lines)
 
 
-def add_legend(figure: Figure, handles: Sequence[Line2D], where: str) -> None:
-    """Put a legend above or below all panels, in as many columns as its labels leave room for.
+def add_legend(
+    figure: Figure,
+    handles: Sequence[Line2D],
+    where: Literal["outside upper center", "outside lower center"],
+) -> None:
+    """Put a legend above or below all panels, in as few rows as its labels leave room for.
 
     Args:
         figure: the figure, with constrained layout.
         handles: labelled lines.
-        where: ``upper`` or ``lower``.
+        where: above or below.
     """
-    longest = max(len(line) for each in handles for line in str(each.get_label()).split("\n"))
-    column_in = (longest + 7) * _CHARACTER_IN
-    columns = max(1, min(len(handles), int(WIDTH_IN / column_in)))
-    figure.legend(handles=list(handles), loc=f"outside {where} center", ncols=columns)
+    widths_in = [_width_in(str(handle.get_label())) for handle in handles]
+    fitting = (rows for rows in range(1, len(handles)) if _columns_in(widths_in, rows) <= WIDTH_IN)
+    rows = next(fitting, len(handles))
+    columns = -(-len(handles) // rows)
+    figure.legend(handles=list(handles), loc=where, ncols=columns)
+
+
+def _width_in(label: str) -> float:
+    return _LEGEND_HANDLE_IN + max(map(len, label.split("\n"))) * _CHARACTER_IN
+
+
+def _columns_in(widths_in: Sequence[float], rows: int) -> float:
+    """Add up the widest entry of every column; legends are filled column by column."""
+    return sum(max(widths_in[at : at + rows]) for at in range(0, len(widths_in), rows))
 
 
 def accuracy_limits(accuracies: Sequence[float], room_at_foot: bool) -> tuple[float, float]:
-    """Choose the accuracy axis: the data with a margin, never beyond 1 by more than a marker's size.
+    """Choose the accuracy axis: the data with a margin, hardly beyond 1.
 
     Args:
         accuracies: every value that is drawn, shares in [0, 1].

@@ -73,7 +73,6 @@ class SweepBuilder:
         resolved = {
             "name": "demo",
             "seed": 0,
-            "task": TASK,
             "reference": self.reference or self.arms[0],
             "metric": "validation_accuracy",
             "direction": "max",
