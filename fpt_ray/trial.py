@@ -119,12 +119,17 @@ class TrialTrainable(tune.Trainable):
     next trial without being started anew.
     """
 
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """Ask for what the driver has decided that one trial gets."""
+        return tune.PlacementGroupFactory([config["resources"]])
+
     def setup(self, config: dict[str, Any]) -> None:
         """Open the trial that Tune hands out.
 
         Args:
-            config: ``trial`` (see `TrialSession`), ``run`` (the run directory), ``device``, ``metric`` and
-                ``num_threads`` (on the CPU).
+            config: ``trial`` (see `TrialSession`), ``run`` (the run directory), ``device``, ``metric``,
+                ``num_threads`` (on the CPU) and ``resources`` (what it asks of Ray).
         """
         import torch
 

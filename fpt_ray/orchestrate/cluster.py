@@ -13,7 +13,6 @@ import ray
 from fpt_ray.config import Resources
 from fpt_ray.errors import FptRayError
 
-# A trial leaves nearly all of a CPU to itself; on GPU machines its process mostly waits for the device.
 _LOCAL = "local"
 
 
@@ -40,8 +39,9 @@ def connected(address: str | None, debug: bool) -> Iterator[None]:
         FptRayError: no cluster answers at the address.
     """
     target = address or os.environ.get("RAY_ADDRESS") or _LOCAL
-    # Ray warns that zero-GPU tasks will see the devices that the machine has; our CPU trials use none.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if target == _LOCAL:
+        # A local Ray that was killed will not come back; without this the driver would wait a minute for it.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     try:
         ray.init(
             address=target,

@@ -30,6 +30,9 @@ class _Watcher(tune.Callback):
         self._ledger = ledger
         self._watch = watch
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         self._watch()
 
@@ -70,9 +73,10 @@ def fit(work: Work, slots: Slots, watch: Callable[[], None], scratch: str) -> No
         "device": slots.device,
         "metric": sweep.tune.metric if sweep.tune else "validation_accuracy",
         "num_threads": slots.num_threads,
+        "resources": slots.resources,
     }
     tuner = tune.Tuner(
-        tune.with_resources(TrialTrainable, slots.resources),
+        TrialTrainable,
         tune_config=tune.TuneConfig(
             num_samples=sweep.num_tune_trials + sweep.num_final_trials,
             # One trial more than run waits, so that a worker that ends its trial finds the next at once.

@@ -114,6 +114,10 @@ class ArmScheduler(TrialScheduler):
         """Describe the arms' schedulers."""
         return "; ".join(f"{arm}: {inner.debug_string()}" for arm, inner in self.arms.items())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle as an empty shell: Tune pickles what it is given for `Tuner.restore`, which is never used."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the log is the memory."""
 

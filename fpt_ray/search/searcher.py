@@ -69,6 +69,10 @@ class ArmSearcher(Searcher):
     ) -> None:
         """Do nothing: results reach the arms through the log."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle as an empty shell: Tune pickles what it is given for `Tuner.restore`, which is never used."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the run directory is the memory."""
 

@@ -1,0 +1,170 @@
+"""Sweeps run as a user runs them: commands in processes of their own, in a folder with spaces in its name."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from fpt_ray.records import SweepRecord, load_sweep_record
+from fpt_ray.storage import RunDirectory
+
+ROOT = Path(__file__).parents[2]
+SWEEP = """\
+name: {name}
+task: {{name: bit_xor, length: 2}}
+model: {{backbone: tiny-bert, init: random, trained: [input, output, layer_norm, positions]}}
+training: {{batch_size: 4, max_steps: {max_steps}, eval_every: 10, validation_size: 64, test_size: 64}}
+compare:
+  groups:
+    ends: {{model.trained: [input, output]}}
+    all: {{model.trained: [all]}}
+tune:
+  space:
+    training.learning_rate: {{grid: {rates}}}
+  scheduler: {scheduler}
+final: {{seeds: {seeds}}}
+resources: {resources}
+failures: {{max_failures: 2}}
+"""
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
+    """Wait for a condition, and fail if it does not come true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.05)
+
+
+@dataclass
+class Workplace:
+    """A folder in which commands are run."""
+
+    folder: Path
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of every command; Ray keeps its sockets in a short path of its own."""
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "FPT_RAY_CACHE": str(self.folder / "cache"),
+            "RAY_TMPDIR": str(self.folder.parent.parent),
+        }
+
+    def write(self, **changes: Any) -> Path:
+        """Write a sweep file."""
+        fields = {
+            "name": "demo",
+            "max_steps": 40,
+            "rates": [1e-3, 1e-2],
+            "scheduler": "{name: fifo}",
+            "seeds": 2,
+            "resources": "{pack: auto}",
+        } | changes
+        file = self.folder / "my sweep.yaml"
+        file.write_text(SWEEP.format(**fields))
+        return file
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Start ``python -m fpt_ray.sweep`` and do not wait."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fpt_ray.sweep", *map(str, arguments)],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def run(
+        self, *arguments: str | Path, code: int = 0, timeout_s: float = 150
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a sweep to its end and check the exit code."""
+        process = self.start(*arguments)
+        stdout, stderr = process.communicate(timeout=timeout_s)
+        assert process.returncode == code, f"exit {process.returncode}\n{stdout}\n{stderr}"
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def record(self, name: str = "demo") -> SweepRecord:
+        """Read what the run directory says."""
+        return load_sweep_record(RunDirectory(self.folder / "runs" / name))
+
+    def logs(self, name: str = "demo") -> dict[str, str]:
+        """Read every trial's log."""
+        trials = self.folder / "runs" / name / "trials"
+        return {f.parent.name: f.read_text() for f in sorted(trials.glob("*/evaluations.jsonl"))}
+
+    def num_evaluations(self) -> int:
+        """Count the lines of all logs."""
+        return sum(len(log.splitlines()) for log in self.logs().values())
+
+    def table(self, name: str = "demo") -> list[dict[str, Any]]:
+        """Read trials.parquet, without the columns that time decides."""
+        rows = pq.read_table(self.folder / "runs" / name / "trials.parquet").to_pylist()
+        return [{k: v for k, v in row.items() if k != "train_s"} for row in rows]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Iterator[Workplace]:
+    folder = tmp_path / "odd path"
+    folder.mkdir()
+    place = Workplace(folder)
+    yield place
+    for process in place.processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """List the processes that a process has started, with their names, by way of /proc."""
+    children: dict[int, list[tuple[int, str]]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            parent = int(stat.rsplit(")", 1)[1].split()[1])
+            children.setdefault(parent, []).append((int(entry.name), command))
+    found, queue = [], [pid]
+    while queue:
+        for child in children.get(queue.pop(), []):
+            found.append(child)
+            queue.append(child[0])
+    return found
+
+
+def assert_every_evaluation_once(record: SweepRecord, every: int = 10) -> None:
+    """Check that no evaluation is missing or doubled, within trials and over the sweep."""
+    for trial in record.trials:
+        expected = list(range(every, trial.steps + 1, every))
+        if trial.status != "diverged":
+            assert [e.step for e in trial.evaluations] == expected
+    sequences = sorted(e.sequence for t in record.trials for e in t.evaluations)
+    assert sequences == list(range(len(sequences)))
+
+
+def json_lines(log: str) -> Sequence[dict[str, Any]]:
+    """Parse a log."""
+    return [json.loads(line) for line in log.splitlines()]
