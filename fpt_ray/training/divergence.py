@@ -23,16 +23,15 @@ class Divergence:
 class Watch:
     """Record each step's loss and gradient norm, without making an accelerator wait.
 
-    On a CPU each step is looked at once it is recorded. On an accelerator that would stall the
-    queue, so all steps are looked at together when the interval ends.
-
     Args:
         num_steps: steps in the interval.
         device: where losses and norms are computed.
+        waits: look at all steps together when the interval ends, instead of at each once it is
+            recorded, which would stall an accelerator's queue; None waits unless on a CPU.
     """
 
-    def __init__(self, num_steps: int, device: torch.device) -> None:
-        self._waits = device.type != "cpu"
+    def __init__(self, num_steps: int, device: torch.device, waits: bool | None = None) -> None:
+        self._waits = device.type != "cpu" if waits is None else waits
         self._recorded = torch.zeros(num_steps if self._waits else 0, 2, device=device)
         self._losses: list[float] = []
         self._num_steps = 0

@@ -1,0 +1,56 @@
+"""Loss and accuracy over whole splits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fpt_ray.tasks import BitMemory, BitXor, TaskSources
+from fpt_ray.training.scoring import cross_entropy, score
+
+CPU = torch.device("cpu")
+
+
+class XorOracle(nn.Module):
+    """Answers bit XOR by computing it, with a margin of 2 nats."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        product = tokens[:, :5, 0] * tokens[:, 5:, 0]
+        return torch.stack([product, -product], dim=-1)
+
+
+class Copier(nn.Module):
+    """Answers bit memory with the bits that the copy shows, and always 1 where they are hidden."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        shown = tokens[:, -2:]
+        return torch.stack([-shown, shown + (shown == 0)], dim=-1).flatten(2)
+
+
+def test_an_oracle_is_always_right() -> None:
+    task = BitXor(sources=TaskSources(validation_size=700))
+    result = score(XorOracle(), task, "validation", CPU)
+    assert result.accuracy == 1
+    assert result.loss == pytest.approx(torch.log1p(torch.tensor(-2.0).exp()).item())
+    assert result.num_examples == 700
+    assert result.num_decisions == 3500
+
+
+def test_accuracy_is_counted_bit_by_bit() -> None:
+    task = BitMemory(length=100, sources=TaskSources(test_size=300))
+    assert score(Copier(), task, "test", CPU).accuracy == pytest.approx(0.75, abs=0.01)
+
+
+def test_chunks_do_not_change_the_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = BitMemory(length=100, sources=TaskSources(validation_size=50))
+    whole = score(Copier(), task, "validation", CPU)
+    monkeypatch.setattr("fpt_ray.training.scoring.MAX_CHUNK_TOKENS", 12 * 7)
+    assert score(Copier(), task, "validation", CPU).loss == pytest.approx(whole.loss, rel=1e-6)
+
+
+def test_cross_entropy_reads_logits_decision_by_decision() -> None:
+    logits = torch.tensor([[[0.0, 1.0, 2.0, 3.0]]])
+    targets = torch.tensor([[1, 0]])
+    by_hand = torch.log1p(torch.tensor(-1.0).exp()) + torch.log1p(torch.tensor(1.0).exp())
+    assert cross_entropy(logits, targets, "sum").item() == pytest.approx(by_hand.item())
