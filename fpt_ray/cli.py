@@ -1,6 +1,7 @@
 """The command line: ``fpt-ray run | plan | validate | report``.
 
-Nothing here imports torch, ray or transformers until a command needs them, so help and validation answer at once.
+Nothing here imports torch, ray or transformers until a command needs them, so that help and
+validation answer at once.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; None reads ``sys.argv``.
 
     Returns:
-        0 all done; 1 failed trials, an arm without a finalist, or an error; 2 bad usage or sweep file;
-        130 interrupted.
+        0 all done; 1 failed trials, an arm without a finalist, or an error; 2 bad usage or sweep
+        file; 130 interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -165,7 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    # `ray job stop` and Kubernetes send SIGTERM and kill a few seconds later; everything is saved already.
+    # `ray job stop` and Kubernetes send SIGTERM and kill a few seconds later; everything is saved
+    # already.
     raise KeyboardInterrupt
 
 

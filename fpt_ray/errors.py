@@ -2,7 +2,7 @@
 
     FptRayError(what, where, fix)
     ├── SweepFileError          also a ValueError: one or more problems of a sweep file or of --set
-    ├── RunDirectoryError       a run directory that is taken, contradicts the sweep file, or cannot be read
+    ├── RunDirectoryError       a run directory that is in use, or cannot be read or written
     ├── DataError               a task's raw data are missing or damaged
     ├── ModelError              a backbone cannot be found or built as asked
     ├── CheckpointError         a saved state does not fit the trial that reads it
@@ -58,7 +58,7 @@ class SweepFileError(FptRayError, ValueError):
 
 
 class RunDirectoryError(FptRayError):
-    """A run directory is in use, contradicts the sweep file, or cannot be read or written."""
+    """A run directory is in use, or cannot be read or written."""
 
 
 class DataError(FptRayError):

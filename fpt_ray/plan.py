@@ -21,7 +21,8 @@ class ArmPlan:
         tune_trials: trials of the search.
         final_trials: trials of the final stage.
         most_steps: steps if no trial is stopped early.
-        least_steps: steps if the scheduler stops whatever it may at each rung, and all others go on.
+        least_steps: steps if the scheduler stops whatever it may at each rung, and all others go
+            on.
     """
 
     name: str
@@ -121,12 +122,13 @@ def rungs_of(sweep: Sweep) -> tuple[int, ...]:
 
 
 def _least_steps(sweep: Sweep, rungs: tuple[int, ...]) -> int:
-    """Count tuning steps if each rung passes only its best share, as a synchronous scheduler would."""
+    """Count tuning steps if each rung passes its best share only, as if trials ran in step."""
     if sweep.tune is None:
         return 0
     trials, steps, former = sweep.tune.num_trials, 0, 0
-    for rung in rungs:
-        steps += trials * (rung - former)
-        former = rung
-        trials = max(1, trials // sweep.tune.scheduler.reduction_factor)
+    if isinstance(sweep.tune.scheduler, AshaScheduler):
+        for rung in rungs:
+            steps += trials * (rung - former)
+            former = rung
+            trials = max(1, trials // sweep.tune.scheduler.reduction_factor)
     return steps + trials * (sweep.training.max_steps - former)

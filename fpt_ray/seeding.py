@@ -8,8 +8,8 @@ import hashlib
 def derive_seed(root: int, *names: str | int) -> int:
     """Derive an independent seed for a named random stream.
 
-    Equal arguments give equal seeds on every machine and Python version; any other root or name gives an
-    unrelated one, so streams can be added without disturbing those that exist.
+    Equal arguments give equal seeds on every machine and Python version; any other root or name
+    gives an unrelated one, so streams can be added without disturbing those that exist.
 
     Args:
         root: the seed to derive from, for example the sweep's or a trial's.

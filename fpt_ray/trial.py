@@ -1,4 +1,4 @@
-"""The Tune trainable: one trial in a process of its own, and its way to and from the run directory."""
+"""The Tune trainable: one trial in a process of its own, and its way to the run directory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ray import tune
 from fpt_ray.config import TrialSettings
 from fpt_ray.records.trial import parse_log
 from fpt_ray.storage import RunDirectory
-from fpt_ray.training import Evaluation, Trainer, build_trainer
+from fpt_ray.training import Evaluation, Metric, Trainer, build_trainer
 
 
 class TrialSession:
-    """A trial between its run directory and its trainer: goes on from what is saved, saves what it reaches.
+    """A trial between its run directory and its trainer: it loads what is saved and saves on.
 
     Args:
         run: the sweep's run directory.
@@ -22,7 +22,9 @@ class TrialSession:
         metric: the validation metric that the best parameters are chosen by.
     """
 
-    def __init__(self, run: RunDirectory, trial: dict[str, Any], device: str, metric: str) -> None:
+    def __init__(
+        self, run: RunDirectory, trial: dict[str, Any], device: str, metric: Metric
+    ) -> None:
         self._run = run
         self._trial_id: str = trial["trial_id"]
         self._is_finalist = trial["stage"] == "final"
@@ -39,8 +41,8 @@ class TrialSession:
         """Train to the next evaluation that is not in the log yet, save, and describe it.
 
         Returns:
-            What the log keeps of an evaluation, sequence and decision aside; finalists at their last step
-            also carry the measures of the test split.
+            What the log keeps of an evaluation, sequence and decision aside; finalists at their
+            last step also carry the measures of the test split.
         """
         evaluation = self._unreported() or self._train_on()
         self._logged_step = evaluation.step
@@ -70,7 +72,8 @@ class TrialSession:
         if state is None:
             return trainer
         trainer.load_state(state)
-        # A state that is more than one evaluation ahead has lost its log, and those evaluations with it.
+        # A state that is more than one evaluation ahead has lost its log, and those evaluations
+        # with it.
         if trainer.step > self._next_evaluation(self._logged_step):
             return self._build()
         best = self._run.read_bytes(self._run.best_of(self._trial_id))
@@ -88,7 +91,7 @@ class TrialSession:
         return last if last is not None and last.step > self._logged_step else None
 
     def _train_on(self) -> Evaluation:
-        """Train interval by interval; one that is in the log already is trained again, but not reported."""
+        """Train interval by interval; one that is in the log is trained again but not reported."""
         while True:
             step = self._trainer.step
             evaluation = self._trainer.advance(self._next_evaluation(step) - step)
@@ -115,8 +118,8 @@ class TrialSession:
 class TrialTrainable(tune.Trainable):
     """What Ray Tune runs: every ``step`` is one evaluation interval of a trial.
 
-    Tune saves no checkpoints: a trial's state lies in the run directory, where it outlives Tune. A process goes on to the
-    next trial without being started anew.
+    Tune saves no checkpoints: a trial's state lies in the run directory, where it outlives Tune. A
+    process goes on to the next trial without being started anew.
     """
 
     @classmethod
@@ -128,8 +131,8 @@ class TrialTrainable(tune.Trainable):
         """Open the trial that Tune hands out.
 
         Args:
-            config: ``trial`` (see `TrialSession`), ``run`` (the run directory), ``device``, ``metric``,
-                ``num_threads`` (on the CPU) and ``resources`` (what it asks of Ray).
+            config: ``trial`` (see `TrialSession`), ``run`` (the run directory), ``device``,
+                ``metric``, ``num_threads`` (on the CPU) and ``resources`` (what it asks of Ray).
         """
         import torch
 

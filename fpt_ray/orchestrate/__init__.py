@@ -1,4 +1,4 @@
-"""A sweep from start to end: checks, the run directory, Ray, and going on after whatever happened."""
+"""A sweep from start to end: checks, run directory, Ray, and going on after whatever happened."""
 
 from fpt_ray.orchestrate.run import Options, run_sweep
 

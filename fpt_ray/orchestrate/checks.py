@@ -1,4 +1,4 @@
-"""What is checked before the first trial: every arm is built without weights, and known by its fingerprints."""
+"""Checks before the first trial: each arm is built without weights, and its sources are hashed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_arms(sweep: Sweep, file: str) -> tuple[CheckedArm, ...]:
 
 
 def _refuse_twins(checked: list[CheckedArm], file: str) -> None:
-    """Refuse arms that differ in the sweep file but compute the same, such as two copies of one backbone."""
+    """Refuse arms that differ in the file but compute the same, as with two copies of a backbone."""
     seen: dict[str, str] = {}
     for each in checked:
         identity = trial_id(each.arm.settings, 0, each.fingerprints)

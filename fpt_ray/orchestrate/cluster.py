@@ -31,8 +31,8 @@ def connected(address: str | None, debug: bool) -> Iterator[None]:
     """Connect to a Ray cluster, or start a local one, for the time of the context.
 
     Args:
-        address: ``auto`` (a running cluster, RAY_ADDRESS), ``local`` (start one here), a Ray address, or None:
-            a cluster that RAY_ADDRESS names, else a local one.
+        address: ``auto`` (a running cluster, RAY_ADDRESS), ``local`` (start one here), a Ray
+            address, or None: a cluster that RAY_ADDRESS names, else a local one.
         debug: show Ray's own messages and those of the trials' processes.
 
     Raises:
@@ -40,20 +40,22 @@ def connected(address: str | None, debug: bool) -> Iterator[None]:
     """
     target = address or os.environ.get("RAY_ADDRESS") or _LOCAL
     if target == _LOCAL:
-        # A local Ray that was killed will not come back; without this the driver would wait a minute for it.
+        # A local Ray that was killed will not come back; without this the driver would wait a
+        # minute for it.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     try:
         ray.init(
             address=target,
             log_to_driver=debug,
             logging_level=logging.INFO if debug else logging.ERROR,
-            **({"include_dashboard": False} if target == _LOCAL else {}),
+            include_dashboard=False if target == _LOCAL else None,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise FptRayError(
             f"no Ray cluster answers: {error}",
             where=f"address {target}",
-            fix="start one (ray start --head), correct --address or RAY_ADDRESS, or use --address local",
+            fix="start one (ray start --head), correct --address or RAY_ADDRESS, "
+            "or use --address local",
         ) from error
     try:
         yield
@@ -64,8 +66,9 @@ def connected(address: str | None, debug: bool) -> Iterator[None]:
 def slots(wanted: Resources) -> Slots:
     """Decide how many trials share a device, and how many devices are used.
 
-    With ``pack: auto`` a GPU takes one trial at a time, and a CPU machine one trial for each core. ``pack: N`` puts N trials on
-    every device; a CPU machine counts as one device whose cores they share.
+    With ``pack: auto`` a GPU takes one trial at a time, and a CPU machine one trial for each core.
+    ``pack: N`` puts N trials on every device; a CPU machine counts as one device whose cores they
+    share.
 
     Raises:
         FptRayError: GPUs are asked for and the cluster has none.

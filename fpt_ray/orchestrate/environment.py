@@ -1,4 +1,4 @@
-"""What a sweep ran with: versions, commit and devices, one entry for every time its driver was started."""
+"""What a sweep ran with: versions, commit and devices, one entry for every start of its driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress while a sweep runs: one line for every arm, redrawn on a terminal and plain elsewhere."""
+"""Progress while a sweep runs: one line an arm, redrawn on a terminal and plain elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from fpt_ray.records import SweepRecord, TrialRecord
+from fpt_ray.records import Status, SweepRecord, TrialRecord
 from fpt_ray.records.sweep import configuration_key
 
 PLAIN_EVERY_S = 10.0
@@ -21,9 +21,10 @@ class Progress:
     """Shows how far a sweep is, on stderr.
 
     Args:
-        console: where to; a terminal gets a block that is redrawn, anything else a plain block every
-            ``PLAIN_EVERY_S`` seconds, and only if something changed.
-        done_before: steps that were in the log when the driver started, so that the rate counts this run's only.
+        console: where to; a terminal gets a block that is redrawn, anything else a plain block
+            every ``PLAIN_EVERY_S`` seconds, and only if something changed.
+        done_before: steps that were in the log when the driver started, so that the rate counts
+            this run's only.
     """
 
     def __init__(self, console: Console, done_before: int) -> None:
@@ -110,7 +111,7 @@ def _without_winner(sweep: SweepRecord, arm: str) -> bool:
 def _counts(trials: Sequence[TrialRecord], total: int) -> str:
     statuses = Counter(t.status for t in trials)
     ended = len(trials) - statuses["running"]
-    named = ("running", "stopped", "diverged", "failed")
+    named: tuple[Status, ...] = ("running", "stopped", "diverged", "failed")
     inside = [f"{statuses[s]} {s}" for s in named if statuses[s]]
     return f"{ended}/{total}" + (f" ({', '.join(inside)})" if inside else "")
 

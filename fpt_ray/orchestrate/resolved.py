@@ -51,8 +51,8 @@ def resolve(sweep: Sweep) -> Resolved:
 def check_edits(former: Mapping[str, Any], now: Resolved, run: RunDirectory, file: str) -> None:
     """Refuse a sweep file that contradicts what the run directory was made with.
 
-    Accepted are more arms, grid values, trials, final seeds and steps, and any change of resources, failures,
-    loggers, paths, the reference and published numbers.
+    Accepted are more arms, grid values, trials, final seeds and steps, and any change of resources,
+    failures, loggers, paths, the reference and published numbers.
 
     Args:
         former: ``resolved.json`` of the run directory.
@@ -101,7 +101,7 @@ def _accepted(key: str, was: Any, now: Any, former: Mapping[str, Any]) -> bool:
 
 
 def _flat(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten what counts to dotted keys; an arm's name ends with a zero byte, since it may hold dots."""
+    """Flatten what counts to dotted keys; a zero byte ends an arm's name, which may hold dots."""
     flat: dict[str, Any] = {"max_steps": resolved["max_steps"]}
     for section, value in resolved.items():
         if section not in (*_FREE, *_DERIVED, "arms"):

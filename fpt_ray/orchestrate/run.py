@@ -72,9 +72,7 @@ def run_sweep(sweep: Sweep, run: RunDirectory, options: Options) -> SweepRecord:
         return ledger.record()
 
 
-def _searches(
-    sweep: Sweep, checked: Sequence[CheckedArm], ledger: Ledger
-) -> list[ArmSearch]:
+def _searches(sweep: Sweep, checked: Sequence[CheckedArm], ledger: Ledger) -> list[ArmSearch]:
     return [ArmSearch(sweep, each.arm, each.fingerprints, ledger) for each in checked]
 
 

@@ -79,7 +79,8 @@ def fit(work: Work, slots: Slots, watch: Callable[[], None], scratch: str) -> No
         TrialTrainable,
         tune_config=tune.TuneConfig(
             num_samples=sweep.num_tune_trials + sweep.num_final_trials,
-            # One trial more than run waits, so that a worker that ends its trial finds the next at once.
+            # One trial more than run waits, so that a worker that ends its trial finds the next at
+            # once.
             search_alg=ArmSearcher(work.searches, work.ledger, slots.num_slots + 1, shared),
             scheduler=ArmScheduler(sweep, work.ledger),
             reuse_actors=True,
@@ -91,7 +92,9 @@ def fit(work: Work, slots: Slots, watch: Callable[[], None], scratch: str) -> No
             storage_path=scratch,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=sweep.failures.max_failures),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_frequency=0, checkpoint_at_end=False
+            ),
             callbacks=[_Watcher(work.ledger, watch)],
         ),
     )
@@ -124,7 +127,8 @@ def _our_id(trial: Trial) -> str:
 def _error_of(trial: Trial) -> BaseException | None:
     """Read a trial's last error from where Tune has just put it.
 
-    `Trial.get_pickled_error` looks in the storage, to which Tune copies it only when the experiment ends (Ray 2.60).
+    `Trial.get_pickled_error` looks in the storage, to which Tune copies it only when the experiment
+    ends (Ray 2.60).
     """
     try:
         error: BaseException = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
@@ -134,7 +138,7 @@ def _error_of(trial: Trial) -> BaseException | None:
 
 
 def describe_failure(error: BaseException | None) -> str:
-    """Say in one line why a trial failed: the exception that its own code raised, or what befell its process."""
+    """Say in one line why a trial failed: what its code raised, or what befell its process."""
     if error is None:
         return "unknown: Ray gave no reason"
     cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error

@@ -13,10 +13,11 @@ from fpt_ray.records.trial import Direction, TrialRecord
 if TYPE_CHECKING:
     import optuna
 
-# Optuna wants a number for every completed trial; sampling depends on ranks only, so any value will do that
-# no honest result reaches.
+# Optuna wants a number for every completed trial; sampling depends on ranks only, so any value will
+# do that no honest result reaches.
 WORST = {"max": 0.0, "min": 1e9}
-# A study has no clock of its own: its times are counted from here, so that it is the same whenever it is rebuilt.
+# A study has no clock of its own: its times are counted from here, so that it is the same whenever
+# it is rebuilt.
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 
 
@@ -31,16 +32,16 @@ def distribution(domain: Mapping[str, Any]) -> optuna.distributions.BaseDistribu
     ((kind, values),) = domain.items()
     match kind:
         case "log_uniform":
-            return distributions.FloatDistribution(*values, log=True)
+            return distributions.FloatDistribution(values[0], values[1], log=True)
         case "uniform":
-            return distributions.FloatDistribution(*values)
+            return distributions.FloatDistribution(values[0], values[1])
         case "int_uniform":
             return distributions.IntDistribution(*values)
         case _:
             return distributions.CategoricalDistribution([to_optuna(v) for v in values])
 
 
-def to_optuna(value: Any) -> None | bool | int | float | str:
+def to_optuna(value: Any) -> bool | int | float | str | None:
     """Write a value as a categorical choice: scalars as they are, lists and mappings as JSON."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -61,10 +62,10 @@ def to_study_trials(
 ) -> list[optuna.trial.FrozenTrial]:
     """Write an arm's tuning trials as the trials of an Optuna study, one for each configuration.
 
-    Finished trials are COMPLETE, stopped ones PRUNED with all their evaluations. A diverged trial is COMPLETE
-    with the worst value: Optuna's samplers ignore FAIL, and would come back to rates that diverge. One that
-    failed for reasons of its own is FAIL. With several tuning seeds the first seed that has not finished
-    speaks for its configuration, and the mean when all have.
+    Finished trials are COMPLETE, stopped ones PRUNED with all their evaluations. A diverged trial
+    is COMPLETE with the worst value: Optuna's samplers ignore FAIL, and would come back to rates
+    that diverge. One that failed for reasons of its own is FAIL. With several tuning seeds the
+    first seed that has not finished speaks for its configuration, and the mean when all have.
 
     Args:
         trials: tuning trials of one arm; values outside the space (of a former edit) are left out.
@@ -115,9 +116,7 @@ def _frozen(
         params={key: to_optuna(speaker.values[key]) for key in distributions},
         distributions=dict(distributions),
         intermediate_values={
-            e.step: value
-            for e in speaker.evaluations
-            if (value := getattr(e, metric)) is not None
+            e.step: value for e in speaker.evaluations if (value := getattr(e, metric)) is not None
         },
         user_attrs={
             "trial_id": speaker.trial_id,

@@ -106,9 +106,10 @@ def select_winner(
 ) -> TrialRecord | None:
     """Select an arm's best configuration on validation.
 
-    Only configurations whose trials all trained to full length can win, since a trial that was stopped early
-    was never measured where the others were. With several tuning seeds a configuration counts with its mean.
-    Ties go to the smaller validation loss, then to the smaller trial id.
+    Only configurations whose trials all trained to full length can win, since a trial that was
+    stopped early was never measured where the others were. With several tuning seeds a
+    configuration counts with its mean. Ties go to the smaller validation loss, then to the smaller
+    trial id.
 
     Returns:
         The winning configuration's first trial, or None if no configuration trained to full length.
@@ -128,7 +129,8 @@ def select_winner(
             min(t.trial_id for t in group),
         )
 
-    return min(min(full, key=rank), key=lambda t: t.seed_index)
+    best = sorted(full, key=rank)[0]
+    return min(best, key=lambda t: t.seed_index)
 
 
 def configuration_key(values: Mapping[str, Any]) -> str:
@@ -158,7 +160,9 @@ def load_trials(run: RunDirectory, resolved: Mapping[str, Any]) -> list[TrialRec
     return [trial for trial in trials if trial is not None]
 
 
-def _load_trial(run: RunDirectory, trial_id: str, resolved: Mapping[str, Any]) -> TrialRecord | None:
+def _load_trial(
+    run: RunDirectory, trial_id: str, resolved: Mapping[str, Any]
+) -> TrialRecord | None:
     """Read one trial; None for a folder that was created but never got its configuration."""
     config = run.read_json(run.config_of(trial_id))
     if config is None:

@@ -21,9 +21,10 @@ Direction = Literal["max", "min"]
 class EvaluationRecord:
     """One line of a trial's log.
 
-    Losses and accuracies are None where the trial had diverged; accuracies are shares in [0, 1]. Times are
-    seconds that this trial has spent so far, over all its resumes: training only (``train_s``), and with
-    evaluation and writing (``wall_s``). ``sequence`` numbers the evaluations of the whole sweep.
+    Losses and accuracies are None where the trial had diverged; accuracies are shares in [0, 1].
+    Times are seconds that this trial has spent so far, over all its resumes: training only
+    (``train_s``), and with evaluation and writing (``wall_s``). ``sequence`` numbers the
+    evaluations of the whole sweep.
     """
 
     step: int
@@ -128,7 +129,7 @@ def parse_log(data: bytes | None, where: str) -> tuple[EvaluationRecord, ...]:
             raise RunDirectoryError(
                 f"not the record of an evaluation: {error}",
                 where=f"{where}:{number}",
-                fix="restore this file from a backup, or delete its folder to train that trial anew",
+                fix="restore the file from a backup, or delete its folder to train that trial anew",
             ) from error
     return tuple(records)
 
@@ -152,7 +153,7 @@ def status_of(
 def best_of(
     evaluations: Sequence[EvaluationRecord], metric: str, direction: Direction
 ) -> EvaluationRecord | None:
-    """Find the best evaluation; ties go to the smaller validation loss, then to the earlier step."""
+    """Find the best evaluation; ties go to the smaller validation loss, then the earlier step."""
     measured = [e for e in evaluations if e.value(metric, direction) > -math.inf]
     if not measured:
         return None

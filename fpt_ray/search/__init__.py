@@ -1,4 +1,4 @@
-"""Arms to trials: one searcher and one scheduler for every arm, behind Ray Tune's own interfaces."""
+"""Arms to trials: one searcher and one scheduler for each arm, behind Ray Tune's interfaces."""
 
 from fpt_ray.search.arm import ArmSearch
 from fpt_ray.search.ledger import Ledger

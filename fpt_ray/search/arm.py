@@ -58,7 +58,7 @@ class ArmSearch:
         return [self._renewed(t) for t in trials if t.status in ("running", "failed")]
 
     def _renewed(self, trial: TrialRecord) -> TrialRecord:
-        """Give a trial from the run directory today's max_steps and paths, which are no part of its identity."""
+        """Give a logged trial today's max_steps and paths, which are no part of its identity."""
         settings = self._arm.settings.with_values(trial.values)
         return dataclasses.replace(trial, settings=settings.model_dump(mode="json"))
 

@@ -11,8 +11,17 @@ from fpt_ray.records.sweep import assemble, load_trials
 from fpt_ray.records.trial import best_of, status_of
 from fpt_ray.storage import Lease, RunDirectory
 
-MEASURES = ("train_loss", "validation_loss", "validation_accuracy", "train_s", "wall_s")
-TEST_MEASURES = ("test_loss", "test_accuracy", "test_examples")
+CONFIG_FIELDS = (
+    "trial_id",
+    "stage",
+    "arm",
+    "labels",
+    "slot",
+    "seed",
+    "seed_index",
+    "values",
+    "settings",
+)
 
 
 class Ledger:
@@ -49,8 +58,7 @@ class Ledger:
     def suggest(self, trial: TrialRecord) -> None:
         """Record a trial before it is handed out, or its new settings before it goes on."""
         self._lease.check()
-        fields = ("trial_id", "stage", "arm", "labels", "slot", "seed", "seed_index", "values", "settings")
-        config = {name: getattr(trial, name) for name in fields}
+        config = {name: getattr(trial, name) for name in CONFIG_FIELDS}
         self._run.write_json(self._run.config_of(trial.trial_id), config)
         self._run.delete(self._run.failure_of(trial.trial_id))
         self.trials[trial.trial_id] = dataclasses.replace(trial, status="running", reason=None)
@@ -68,10 +76,16 @@ class Ledger:
             step=result["step"],
             sequence=self._sequence + 1,
             decision=decision,
-            **{name: result[name] for name in MEASURES},
+            train_loss=result["train_loss"],
+            validation_loss=result["validation_loss"],
+            validation_accuracy=result["validation_accuracy"],
+            train_s=result["train_s"],
+            wall_s=result["wall_s"],
             trained_parameters=result["trained_parameters"],
             reason=result.get("reason"),
-            **{name: result.get(name) for name in TEST_MEASURES},
+            test_loss=result.get("test_loss"),
+            test_accuracy=result.get("test_accuracy"),
+            test_examples=result.get("test_examples"),
         )
         log = self._run.log_of(trial_id)
         former = self._logs.get(trial_id)

@@ -1,6 +1,7 @@
 """What a searcher tries next, as a pure function of the arm's trials so far.
 
-Nothing is remembered between two proposals, so a driver that was killed goes on exactly where it stopped.
+Nothing is remembered between two proposals, so a driver that was killed goes on exactly where it
+stopped.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ MAX_MODEL_DRAWS = 10
 def propose(tune: Tune, seed: int, slot: int, trials: Sequence[TrialRecord]) -> Values | None:
     """Propose an arm's next configuration.
 
-    Every draw is seeded by (sweep seed, slot): equal slots of all arms draw alike, and a slot draws alike
-    before and after a restart. A configuration that the arm has already is never proposed again.
+    Every draw is seeded by (sweep seed, slot): equal slots of all arms draw alike, and a slot draws
+    alike before and after a restart. A configuration that the arm has already is never proposed
+    again.
 
     Args:
         tune: the ``tune`` section of the sweep file.
@@ -81,13 +83,14 @@ def _optuna(tune: Tune, seed: int, trials: Sequence[TrialRecord]) -> Values:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    direction = "maximize" if tune.direction == "max" else "minimize"
     space = {key: domain.model_dump(mode="json") for key, domain in tune.space.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # constant_liar keeps concurrent trials from being sent to the same place.
         sampler = optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True)
-        study = optuna.create_study(direction=direction, sampler=sampler)
+        study = optuna.create_study(
+            direction="maximize" if tune.direction == "max" else "minimize", sampler=sampler
+        )
         study.add_trials(to_study_trials(trials, space, tune.metric, tune.direction))
         asked = study.ask({key: distribution(domain) for key, domain in space.items()})
     return {key: from_optuna(space[key], value) for key, value in asked.params.items()}

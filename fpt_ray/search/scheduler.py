@@ -1,4 +1,4 @@
-"""The scheduler that Ray Tune sees: one of its own for every arm, and the log that makes them durable."""
+"""The scheduler that Ray Tune sees: one for each arm, and the log that makes them durable."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class _Known:
 class ArmScheduler(TrialScheduler):
     """Routes every evaluation to its arm's scheduler and commits it to the log with the decision.
 
-    Arms never meet in a rung. At construction each arm's fresh scheduler is fed the log in the order in which
-    it was written, so its rungs are those of the driver that was killed. Decisions that are in the log stand,
-    whatever the fresh scheduler would say.
+    Arms never meet in a rung. At construction each arm's fresh scheduler is fed the log in the
+    order in which it was written, so its rungs are those of the driver that was killed. Decisions
+    that are in the log stand, whatever the fresh scheduler would say.
 
     Args:
         sweep: the sweep.
@@ -40,7 +40,7 @@ class ArmScheduler(TrialScheduler):
     _supports_buffered_results = False
 
     def __init__(self, sweep: Sweep, ledger: Ledger) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._ledger = ledger
         self.arms: dict[str, TrialScheduler] = {a.name: _scheduler(sweep) for a in sweep.arms}
         self._added: set[str] = set()
@@ -57,10 +57,12 @@ class ArmScheduler(TrialScheduler):
             self._consult(trial, _as_result(evaluation))
 
     def _consult(self, trial: TrialRecord, result: dict[str, Any]) -> str:
-        """Ask the arm's scheduler about an evaluation; finalists and divergences are none of its business."""
+        """Ask the arm's scheduler; finalists and divergences are none of its business."""
         if trial.stage == "final" or result.get("diverged"):
             return TrialScheduler.CONTINUE
-        inner, known = self.arms[trial.arm], _Known(trial.trial_id)
+        # ASHA reads nothing of a trial but its name, and nothing of the controller.
+        inner: Any = self.arms[trial.arm]
+        known = _Known(trial.trial_id)
         if trial.trial_id not in self._added:
             self._added.add(trial.trial_id)
             inner.on_trial_add(None, known)
@@ -77,7 +79,7 @@ class ArmScheduler(TrialScheduler):
     def on_trial_result(
         self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]
     ) -> str:
-        """Decide on an evaluation and commit both; a step that is in the log already is not counted twice."""
+        """Decide on an evaluation and commit both; a step that is in the log counts once."""
         record = self._ledger.trials[trial.config["trial"]["trial_id"]]
         if result["step"] <= record.steps:
             return TrialScheduler.CONTINUE if record.status == "running" else TrialScheduler.STOP
@@ -86,14 +88,14 @@ class ArmScheduler(TrialScheduler):
         return TrialScheduler.CONTINUE if decision == "continue" else TrialScheduler.STOP
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        """Choose the waiting trial whose arm has the fewest running ones, so that no arm falls behind."""
+        """Choose the waiting trial whose arm has the fewest running, so that none falls behind."""
         trials = tune_controller.get_trials()
         running = Counter(t.config["trial"]["arm"] for t in trials if t.status == Trial.RUNNING)
         waiting = [t for t in trials if t.status == Trial.PENDING]
         return min(waiting, key=lambda t: running[t.config["trial"]["arm"]], default=None)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """Accept what Tune offers: the arms' schedulers were given metric and mode when they were made."""
+        """Accept what Tune offers: the arms' schedulers have their metric and mode already."""
         return True
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
@@ -115,7 +117,7 @@ class ArmScheduler(TrialScheduler):
         return "; ".join(f"{arm}: {inner.debug_string()}" for arm, inner in self.arms.items())
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle as an empty shell: Tune pickles what it is given for `Tuner.restore`, which is never used."""
+        """Pickle as an empty shell: Tune pickles it for `Tuner.restore`, which is never used."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:

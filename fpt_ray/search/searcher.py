@@ -19,8 +19,8 @@ class ArmSearcher(Searcher):
     Args:
         arms: the arms' searches, in the sweep's order.
         ledger: takes every trial before Tune hears of it.
-        max_live: how many trials may run or wait at a time; one more than run keeps a worker busy, and
-            fewer waiting means better informed proposals.
+        max_live: how many trials may run or wait at a time; one more than run keeps a worker busy,
+            and fewer waiting means better informed proposals.
         shared: what every trial's configuration holds besides the trial itself.
     """
 
@@ -35,11 +35,14 @@ class ArmSearcher(Searcher):
         self._handed_out: Counter[str] = Counter()
         self._live: set[str] = set()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Name the next trial: its configuration, None to wait, or FINISHED when every arm is done.
+    def suggest(self, trial_id: str) -> Any:
+        """Name the next trial.
 
         Args:
             trial_id: Tune's own name for the trial; ours outlives the driver.
+
+        Returns:
+            Its configuration, None to wait, or ``Searcher.FINISHED`` when every arm is done.
         """
         if self._num_live >= self._max_live:
             return None
@@ -59,8 +62,7 @@ class ArmSearcher(Searcher):
         self._handed_out[arm.name] += 1
         self._live.add(trial.trial_id)
         described = {
-            name: getattr(trial, name)
-            for name in ("trial_id", "stage", "arm", "seed", "settings")
+            name: getattr(trial, name) for name in ("trial_id", "stage", "arm", "seed", "settings")
         }
         return {"trial": described, **self._shared}
 
@@ -70,7 +72,7 @@ class ArmSearcher(Searcher):
         """Do nothing: results reach the arms through the log."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle as an empty shell: Tune pickles what it is given for `Tuner.restore`, which is never used."""
+        """Pickle as an empty shell: Tune pickles it for `Tuner.restore`, which is never used."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:

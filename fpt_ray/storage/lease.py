@@ -1,4 +1,4 @@
-"""One driver per run directory: a lease that its holder renews and that outlives no crash for long."""
+"""One driver per run directory: a lease that its holder renews and that soon ends with it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ EXPIRES_AFTER_S = 20.0
 class Lease:
     """The exclusive right to write a run directory, held while the context is open.
 
-    A lease whose holder died on this machine is taken over at once. One from another machine is taken over
-    when it was not renewed for ``EXPIRES_AFTER_S`` of *our* clock: clocks of two machines are never compared.
+    A lease whose holder died on this machine is taken over at once. One from another machine is
+    taken over when it was not renewed for ``EXPIRES_AFTER_S`` of *our* clock: clocks of two
+    machines are never compared.
 
     Args:
         run: the run directory to hold.
@@ -96,7 +97,8 @@ class Lease:
         if self._run.local_path is not None:
             self._acquire_locally(former)
             return
-        # Object stores have no exclusive create in pyarrow, so the last writer wins and the others notice.
+        # Object stores have no exclusive create in pyarrow, so the last writer wins and the others
+        # notice.
         self._write()
         time.sleep(RENEW_EVERY_S / 10)
         holder = self._read()
@@ -129,7 +131,8 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._released.wait(RENEW_EVERY_S):
-            # A store that does not answer for a moment must not end a sweep; the next renewal tries again.
+            # A store that does not answer for a moment must not end a sweep; the next renewal tries
+            # again.
             with contextlib.suppress(RunDirectoryError):
                 holder = self._read()
                 if holder is not None and holder["token"] != self._token:
@@ -147,7 +150,7 @@ class Lease:
 
 @contextlib.contextmanager
 def _exclusively(lock: Path) -> Iterator[None]:
-    """Hold a lock file for a moment; one left by a killed process is older than any acquisition takes."""
+    """Hold a lock file for a moment; an older one was left by a killed process."""
     deadline = time.monotonic() + RENEW_EVERY_S
     while True:
         try:
@@ -180,10 +183,11 @@ def _died_here(holder: dict[str, Any]) -> bool:
 
 
 def _process_start(pid: int) -> str | None:
-    """Read when a process started, so that a reused process id is not mistaken for its former owner.
+    """Read when a process started, so that a reused id is not mistaken for its former owner.
 
     Returns:
-        None for a process that has ended; ``unknown`` where the system does not tell (no ``/proc``).
+        None for a process that has ended; ``unknown`` where the system does not tell (no
+        ``/proc``).
     """
     if not Path("/proc/self/stat").exists():
         try:

@@ -1,4 +1,4 @@
-"""A run directory on any pyarrow filesystem: atomic reads and writes, and the names of its artefacts."""
+"""A run directory on any pyarrow filesystem: atomic reads and writes, and its artefacts' names."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _TEMPORARY_SUFFIX = ".tmp"
 class RunDirectory:
     """One sweep's results, below a local directory or a URI such as ``s3://bucket/runs/name``.
 
-    Every write is atomic: a reader sees the former file or the new one, never a part. Local files are
-    written beside and renamed; object stores publish an object only when its upload is complete.
+    Every write is atomic: a reader sees the former file or the new one, never a part. Local files
+    are written beside and renamed; object stores publish an object only when its upload is
+    complete.
 
     Args:
         location: a local path (relative to the working directory, ``~`` allowed) or a URI.
@@ -103,7 +104,8 @@ class RunDirectory:
         """Write a whole file atomically, creating its directory.
 
         Raises:
-            RunDirectoryError: the place cannot be written; what stood there before stands there still.
+            RunDirectoryError: the place cannot be written; what stood there before stands there
+            still.
         """
         path = self._path(relative)
         try:
@@ -139,7 +141,7 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"not JSON: {error}",
                 where=self._path(relative),
-                fix="restore this file from a backup, or delete its folder to train that trial anew",
+                fix="restore the file from a backup, or delete its folder to train that trial anew",
             ) from error
 
     def write_json(self, relative: str, value: Any) -> None:

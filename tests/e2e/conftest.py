@@ -1,4 +1,4 @@
-"""Sweeps run as a user runs them: commands in processes of their own, in a folder with spaces in its name."""
+"""Sweeps run as a user runs them: commands of their own, in a folder with spaces in its name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ SWEEP = """\
 name: {name}
 task: {{name: bit_xor, length: 2}}
 model: {{backbone: tiny-bert, init: random, trained: [input, output, layer_norm, positions]}}
-training: {{batch_size: 4, max_steps: {max_steps}, eval_every: 10, validation_size: 64, test_size: 64}}
+training:
+  {{batch_size: 4, max_steps: {max_steps}, eval_every: 10, validation_size: 64, test_size: 64}}
 compare:
   groups:
     ends: {{model.trained: [input, output]}}

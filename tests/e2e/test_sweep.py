@@ -78,9 +78,12 @@ def test_a_second_driver_is_refused_and_an_interrupt_loses_nothing(workplace: Wo
 
 
 def test_divergence_is_a_result_and_a_raising_trial_fails_alone(workplace: Workplace) -> None:
-    # Training on a batch of 2**40 sequences must fail for want of memory, and a rate of 1e30 must diverge.
+    # Training on a batch of 2**40 sequences must fail for want of memory, and a rate of 1e30 must
+    # diverge.
     text = workplace.write(rates=[1e-3, 1e30], max_steps=20).read_text()
-    broken = text.replace("    all: {model.trained: [all]}", "    all: {training.batch_size: 1099511627776}")
+    broken = text.replace(
+        "    all: {model.trained: [all]}", "    all: {training.batch_size: 1099511627776}"
+    )
     file = workplace.folder / "my sweep.yaml"
     file.write_text(text)
     workplace.run(file)

@@ -41,7 +41,7 @@ def sweep_with(**changes: Any) -> Sweep:
     return Sweep.model_validate(base | changes)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """The imitated driver was killed."""
 
 
@@ -86,7 +86,7 @@ def drive(
             trial = SimpleNamespace(config=chosen)
             step = ledger.trials[chosen["trial"]["trial_id"]].steps + 2
             if kill_after is not None and (kill_after := kill_after - 1) < 0:
-                raise Killed
+                raise KilledError
             decision = scheduler.on_trial_result(None, trial, evaluate(chosen["trial"], step))  # type: ignore[arg-type]
             if decision == TrialScheduler.STOP:
                 live.remove(chosen)
@@ -136,7 +136,7 @@ def test_a_driver_that_is_killed_again_and_again_loses_and_doubles_nothing(
     rng = random.Random(seed)
     before: dict[str, bytes] = {}
     for attempt in range(8):
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             drive(run, sweep_with(), seed + attempt, kill_after=rng.randrange(1, 6))
         logs = {t: run.read_bytes(run.log_of(t)) or b"" for t in run.list("trials")}
         assert all(logs[t].startswith(former) for t, former in before.items())
@@ -147,7 +147,14 @@ def test_a_driver_that_is_killed_again_and_again_loses_and_doubles_nothing(
 
 def outcomes(record: SweepRecord) -> dict[str, Any]:
     return {
-        t.trial_id: (t.stage, t.arm, t.values, t.status, t.steps, t.best and t.best.validation_accuracy)
+        t.trial_id: (
+            t.stage,
+            t.arm,
+            t.values,
+            t.status,
+            t.steps,
+            t.best and t.best.validation_accuracy,
+        )
         for t in record.trials
     }
 
@@ -157,7 +164,7 @@ def test_with_grid_and_fifo_a_killed_sweep_equals_an_undisturbed_one(tmp_path: P
     undisturbed, _ = drive(RunDirectory(tmp_path / "a" / "demo"), sweep, 0)
     run = RunDirectory(tmp_path / "b" / "demo")
     for attempt in range(5):
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             drive(run, sweep, attempt, kill_after=11)
     resumed, _ = drive(run, sweep, 7)
     assert outcomes(resumed) == outcomes(undisturbed)
@@ -173,7 +180,7 @@ def test_searchers_propose_the_same_after_a_restart(tmp_path: Path, name: str) -
     undisturbed, _ = drive(RunDirectory(tmp_path / "a" / "demo"), sweep, 0, slots=1)
     run = RunDirectory(tmp_path / "b" / "demo")
     for _ in range(3):
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             drive(run, sweep, 0, kill_after=40, slots=1)
     resumed, _ = drive(run, sweep, 0, slots=1)
     assert outcomes(resumed) == outcomes(undisturbed)
@@ -265,7 +272,9 @@ def test_a_step_that_is_in_the_log_is_not_counted_twice(run: RunDirectory) -> No
         for _ in range(2):
             scheduler.on_trial_result(None, trial, evaluate(config["trial"], 2))  # type: ignore[arg-type]
         assert ledger.trials[config["trial"]["trial_id"]].steps == 2
-        assert len((run.read_bytes(run.log_of(config["trial"]["trial_id"])) or b"").splitlines()) == 1
+        assert (
+            len((run.read_bytes(run.log_of(config["trial"]["trial_id"])) or b"").splitlines()) == 1
+        )
 
 
 def test_a_diverged_trial_ends_and_enters_no_rung(run: RunDirectory) -> None:

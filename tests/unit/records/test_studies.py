@@ -19,7 +19,10 @@ def frozen(*trials: TrialRecord) -> list[optuna.trial.FrozenTrial]:
 @pytest.mark.parametrize(
     ("domain", "expected"),
     [
-        ({"log_uniform": [1e-4, 1e-2]}, optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)),
+        (
+            {"log_uniform": [1e-4, 1e-2]},
+            optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True),
+        ),
         ({"uniform": [0.0, 1.0]}, optuna.distributions.FloatDistribution(0.0, 1.0)),
         ({"int_uniform": [1, 6]}, optuna.distributions.IntDistribution(1, 6)),
         ({"choice": ["a", 1]}, optuna.distributions.CategoricalDistribution(["a", 1])),

@@ -102,7 +102,7 @@ def test_trials_of_arms_that_the_sweep_does_not_have_are_left_out() -> None:
 
 
 def test_a_directory_without_a_sweep_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunDirectoryError, match="it has no resolved.json"):
+    with pytest.raises(RunDirectoryError, match=r"it has no resolved\.json"):
         load_sweep_record(RunDirectory(tmp_path))
 
 
