@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fpt_ray.config.arms import arm_name, arm_values, combinations
-from fpt_ray.config.checks import is_usable, why_not_compared, why_not_tuned
+from fpt_ray.config.checks import is_usable, may_be_tuned, why_not_compared
 from fpt_ray.config.document import Entry
 from fpt_ray.config.findings import Finding, Located, Origin, locate
 from fpt_ray.config.identity import identity
@@ -148,7 +148,7 @@ def _usable(values: dict[str, Any]) -> dict[str, Any]:
 def _tuned(sweep: Sweep, file: Entry) -> Iterator[list[_Setting]]:
     """Yield, for each tuned key that may be tuned, the values to check."""
     for key, domain in sweep.tune.space.items() if sweep.tune else ():
-        if is_usable(key) and not why_not_tuned(key):
+        if may_be_tuned(key):
             path = ("tune", "space", key, domain.kind)
             yield [
                 _Setting(key, value, file.find((*path, index))[0], 2)

@@ -40,6 +40,11 @@ def is_usable(key: str) -> bool:
     return key in set(dotted_keys(TrialSettings))
 
 
+def may_be_tuned(key: str) -> bool:
+    """Tell whether a dotted key names something that may be tuned."""
+    return is_usable(key) and not why_not_tuned(key)
+
+
 def check_compare_keys(sweep: Sweep) -> Iterator[Finding]:
     """Find settings of arms that do not exist, or may not differ."""
     for axis, labels in sweep.compare.items():
@@ -74,7 +79,7 @@ def check_compared_and_tuned(sweep: Sweep) -> Iterator[Finding]:
     for axis, labels in sweep.compare.items():
         for label, values in labels.items():
             set_keys = set(_leaves(values))
-            for key in sweep.tune.space if sweep.tune else ():
+            for key in filter(may_be_tuned, sweep.tune.space if sweep.tune else ()):
                 if any(_overlap(key, other) for other in set_keys):
                     what = f"{key} is tuned, and also compared in axis {axis!r} (label {label!r})"
                     fix = f"remove it from tune.space, or from compare.{axis}"

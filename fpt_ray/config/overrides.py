@@ -10,7 +10,7 @@ from fpt_ray.config.settings import TrialSettings
 from fpt_ray.config.yaml_source import parse_yaml
 from fpt_ray.errors import SweepFileError
 
-_PART = r"\"[^\"]*\"|'[^']*'|[^.\"'=]+"
+_PART = r"\s*(?:\"[^\"]*\"|'[^']*'|[^.\"'=]+)\s*"
 _OVERRIDE = re.compile(rf"\s*((?:{_PART})(?:\.(?:{_PART}))*)\s*=(.*)", re.DOTALL)
 
 
@@ -32,7 +32,8 @@ def apply_override(document: Node, text: str) -> tuple[Node, list[Complaint]]:
         return document, [Complaint(place, "this is not KEY=VALUE", fix)]
     try:
         value, problems = parse_yaml(match.group(2), place.source, has_lines=False)
-        path = _split(document, re.findall(_PART, match.group(1)))
+        parts = [part.strip() for part in re.findall(_PART, match.group(1))]
+        path = _split(document, parts)
         blocker = _find_blocker(document, path)
         if blocker:
             what = f"{blocker} is a value and has no keys below it"

@@ -52,6 +52,9 @@ class Draft:
                 self._mend(data, explain(error, Sweep))
 
     def _mend(self, data: dict[str, Any], findings: list[Finding]) -> None:
+        # A required key that is only misspelled is not missing as well.
+        respelled = {(*each.path[:-1], each.meant) for each in findings if each.at_key}
+        findings = [each for each in findings if each.path not in respelled]
         known = [located.finding for located in self.located]
         origins = [Origin((), Entry(self.document.place, self.document))]
         self.located += [

@@ -30,8 +30,8 @@ class BitMemory(Settings):
     name: Literal["bit_memory"] = "bit_memory"
     patterns: int = Field(default=5, ge=1)
     """How many strings are shown before the masked one; at least 1."""
-    length: int = Field(default=1000, ge=1)
-    """Bits in one string; a multiple of token_bits."""
+    length: int = Field(default=1000, ge=1, le=10**6)
+    """Bits in one string, in [1, 10**6]; a multiple of token_bits."""
     token_bits: int = Field(default=50, ge=1)
     """Bits in one token; at least 1."""
     mask_probability: float = Field(default=0.5, ge=0, le=1)
@@ -59,8 +59,8 @@ class Mnist(Settings):
     name: Literal["mnist"] = "mnist"
     patch_size: int = Field(default=4, ge=1)
     """Side of a patch in pixels; divides image_size."""
-    image_size: int = Field(default=28, ge=28)
-    """Side of the image in pixels; beyond 28 it is padded evenly, so the size is even."""
+    image_size: int = Field(default=28, ge=28, le=4096)
+    """Side of the image in pixels, in [28, 4096]; it is padded evenly, so the size is even."""
 
     @property
     def seq_length(self) -> int:

@@ -38,6 +38,7 @@ _EXAMPLES = {
     "trained": "trained: [input, output, layer_norm]",
     "space": "space: {training.learning_rate: {grid: [1e-4, 1e-3, 1e-2]}}",
     "num_trials": "num_trials: 20",
+    "arms": "arms: {ARM: ROW}",
     "grace_period": "grace_period: 250",
     "grid": "list at least one value, such as grid: [1e-4, 1e-3]",
     "choice": "list at least one value, such as choice: [fp32, bf16]",

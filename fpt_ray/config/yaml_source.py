@@ -94,7 +94,12 @@ class _Reader:
                 lines = f" (lines {first.line} and {self.line(key)})" if first.line else ""
                 self.report(key, f"key {key.value!r} is given twice{lines}", "remove one of them")
             else:
-                entries[key.value] = Entry(self.locate(key.start_mark), self.read(value))
+                place = self.locate(key.start_mark)
+                # An absent value stands, for the parser, where the next key begins.
+                is_absent = value.start_mark.index == value.end_mark.index
+                entries[key.value] = Entry(
+                    place, Node(place, None) if is_absent else self.read(value)
+                )
         return entries
 
     def scalar(self, node: YamlNode) -> Scalar:
