@@ -32,7 +32,7 @@ def _finding(block: Block, result: SweepResult) -> str:
     text = f"{sentence}, {_tuned(result)}."
     if len(compared) > 1:
         text = f"The largest of {len(compared)} differences: {text} {_count_significant(compared)}"
-    if 1 < difference.num_pairs < FEW_SEEDS:
+    if difference.interval is not None and difference.num_pairs < FEW_SEEDS:
         text += f" With {difference.num_pairs} seeds these intervals rest on few observations."
     return text + _not_compared(block)
 
@@ -40,7 +40,7 @@ def _finding(block: Block, result: SweepResult) -> str:
 def _comparison(arm: str, reference: str, difference: PairedDifference, num_tests: int) -> str:
     """Compare two arms, the better one first; the verdict follows the corrected p."""
     mean, interval, p = difference.mean, difference.interval, difference.p_holm
-    better, worse = (arm, reference) if mean >= 0 else (reference, arm)
+    better, worse = (arm, reference) if mean > 0 else (reference, arm)
     size, seeds = points(abs(mean)).lstrip("+"), plural(difference.num_pairs, "seed")
     pair = f"{code(better)} and {code(worse)}"
     if difference.num_pairs == 1:
@@ -51,7 +51,7 @@ def _comparison(arm: str, reference: str, difference: PairedDifference, num_test
     if interval is None or p is None:
         same = "reach the same test accuracy" if abs(mean) < 1e-12 else f"differ by {size} points"
         return f"{pair} {same} on each of {seeds}; without spread there is nothing to test"
-    shown = bounds(interval if mean >= 0 else _mirrored(interval), signed=True)
+    shown = bounds(interval if mean > 0 else _mirrored(interval), signed=True)
     if p < SIGNIFICANCE:
         return f"{code(better)} beats {code(worse)} by {size} points {shown} over {seeds}"
     return (

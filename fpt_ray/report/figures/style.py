@@ -32,7 +32,7 @@ _COLOURS = (
 )
 _MARKERS = "osD^vP"
 
-_SETTINGS: Any = {
+SETTINGS: Any = {
     "font.size": FONT_PT,
     "font.family": "DejaVu Sans",
     "axes.titlesize": FONT_PT,
@@ -77,7 +77,7 @@ def write_figure(run: RunDirectory, name: str, draw: Callable[[], Figure]) -> No
         name: the file's stem below ``report/figures``.
         draw: makes the figure.
     """
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context(SETTINGS):
         figure = draw()
         for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
             buffer = io.BytesIO()
@@ -104,6 +104,8 @@ def add_legend(
         handles: labelled lines.
         where: above or below.
     """
+    if not handles:
+        return
     widths_in = [_width_in(str(handle.get_label())) for handle in handles]
     fitting = (rows for rows in range(1, len(handles)) if _columns_in(widths_in, rows) <= WIDTH_IN)
     rows = next(fitting, len(handles))
