@@ -48,7 +48,7 @@ def draw_curves(record: SweepRecord) -> Figure:
     for axes, arm, title in zip(grid, record.arms, titles, strict=False):
         axes.set_title(title)
         _draw_arm(axes, _drawn(record, arm.name), styles[arm.name].colour)
-    style.hide_unused(grid[len(record.arms) :])
+    style.hide_unused(grid, len(record.arms), columns)
     return figure
 
 
@@ -121,4 +121,4 @@ def _num_columns(num_arms: int) -> int:
         return max(1, num_arms)
     if num_arms == 4:
         return 2
-    return 3 if num_arms <= 9 else 4
+    return 3 if num_arms in (5, 6, 9) else 4

@@ -65,7 +65,7 @@ def draw_search(record: SweepRecord, blocks: Mapping[str, Sequence[str]]) -> Fig
         axes.set_title(style.wrap(task, width_in) if len(blocks) > 1 else "")
         apart_pt = min(_APART_PT, 0.8 * axis.room_pt(width_in * 72) / len(arms))
         _draw_panel(axes, record, axis, arms, apart_pt)
-    style.hide_unused(grid[len(panels) :])
+    style.hide_unused(grid, len(panels), columns)
     _finish(figure, grid[::columns], record)
     return figure
 

@@ -134,7 +134,15 @@ def accuracy_limits(accuracies: Sequence[float], room_at_foot: bool) -> tuple[fl
     return low - span * (0.18 if room_at_foot else 0.06), min(high + span * 0.08, 1.0 + span * 0.04)
 
 
-def hide_unused(axes: Sequence[Axes]) -> None:
-    """Take away the panels of a grid that no arm fills."""
-    for each in axes:
-        each.set_visible(False)
+def hide_unused(grid: Sequence[Axes], num_used: int, num_columns: int) -> None:
+    """Take away the panels that no arm fills; those above them then show their own ticks.
+
+    Args:
+        grid: all panels, row by row.
+        num_used: how many of them are filled, from the first on.
+        num_columns: panels in a row.
+    """
+    for axes in grid[num_used:]:
+        axes.set_visible(False)
+    for axes in grid[max(0, num_used - num_columns) : num_used]:
+        axes.tick_params(labelbottom=True)

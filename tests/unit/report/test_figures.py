@@ -141,6 +141,14 @@ def test_labels_never_overlap(new_sweep: Any, num_arms: int, name: str) -> None:
     assert overlaps(draw_curves(record)) == []
 
 
+def test_the_lowest_panel_of_every_column_names_its_steps(new_sweep: Any) -> None:
+    figure = draw_curves(new_sweep(arms=tuple("abcdefg")).record())
+    figure.draw_without_rendering()
+    labelled = [axes.xaxis.get_major_ticks()[0].label1.get_visible() for axes in figure.axes]
+    assert labelled == [False] * 3 + [True] * 5
+    assert [axes.get_visible() for axes in figure.axes] == [True] * 7 + [False]
+
+
 def test_tasks_have_panels_of_their_own(new_sweep: Any) -> None:
     sweep = new_sweep(arms=("a", "b"))
     sweep.tune("a", 1e-3, [0.5, 0.6, 0.7])
