@@ -10,7 +10,7 @@ from fpt_ray.config.settings import TrialSettings
 from fpt_ray.config.yaml_source import parse_yaml
 from fpt_ray.errors import SweepFileError
 
-_PART = r"\s*(?:\"[^\"]*\"|'[^']*'|[^.\"'=]+)\s*"
+_PART = r"\"[^\"]*\"|'[^']*'|[^.\"'=]+"
 _OVERRIDE = re.compile(rf"\s*((?:{_PART})(?:\.(?:{_PART}))*)\s*=(.*)", re.DOTALL)
 
 
@@ -71,7 +71,7 @@ def _count_parts(node: Node | None, path: list[str], parts: list[str]) -> int:
     holds_dotted_keys = path == ["tune", "space"] or (len(path) == 3 and path[0] == "compare")
     known = set(leaf_keys(TrialSettings)) if holds_dotted_keys else set()
     known |= set(node.content) if node and isinstance(node.content, dict) else set()
-    quoted = parts[0][0] in "\"'"
+    quoted = parts[0].startswith(("'", '"'))
     for count in range(1 if quoted else len(parts), 0, -1):
         if ".".join(parts[:count]) in known:
             return count

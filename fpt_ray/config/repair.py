@@ -19,9 +19,8 @@ _MAX_ROUNDS = 50
 _STAND_INS: dict[KeyPath, Any] = {
     ("name",): "sweep",
     ("task",): {"name": "bit_xor"},
-    ("model",): {"backbone": "gpt2", "trained": ["all"]},
+    ("model",): {"backbone": "gpt2"},
     ("model", "backbone"): "gpt2",
-    ("model", "trained"): ["all"],
     ("tune", "searcher"): {"name": "random", "num_trials": 1},
     ("tune", "searcher", "num_trials"): 1,
     ("tune", "scheduler", "grace_period"): 1,

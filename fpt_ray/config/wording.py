@@ -97,6 +97,11 @@ def _name(spot: Spot) -> str:
     return f"{keys[-1]} of {keys[-2]}" if "." in "".join(keys[-2:-1]) else _last(spot)
 
 
+def _show(value: Any) -> str:
+    """Write a value as YAML would, as far as that differs from Python."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
 def _number(spot: Spot, details: ErrorDetails) -> Words:
     value, whole = details["input"], details["type"].startswith("int")
     noun = "a whole number" if whole else "a number"
@@ -104,7 +109,7 @@ def _number(spot: Spot, details: ErrorDetails) -> Words:
     if isinstance(value, str) and number is not None and (number.is_integer() or not whole):
         what = f"{_name(spot)} must be {noun}, but {value!r} is text because of its quotes"
         return Words(what, f"remove the quotes: {value.strip()}", int(number) if whole else number)
-    what = f"{_name(spot)} must be {noun}, not {value!r}"
+    what = f"{_name(spot)} must be {noun}, not {_show(value)}"
     if whole and number is not None and number.is_integer():
         return Words(what, f"write it without point and exponent: {int(number)}", int(number))
     limits = describe_range(limits_of(spot.field))
@@ -126,7 +131,9 @@ def _read_number(value: Any) -> float | None:
 
 def _limit(spot: Spot, details: ErrorDetails) -> Words:
     limits = describe_range(limits_of(spot.field) or details["ctx"])
-    return Words(f"{_name(spot)} must be {limits}, not {details['input']!r}", f"a number {limits}")
+    return Words(
+        f"{_name(spot)} must be {limits}, not {_show(details['input'])}", f"a number {limits}"
+    )
 
 
 def _text(spot: Spot, details: ErrorDetails) -> Words:
@@ -143,7 +150,7 @@ def _literal(spot: Spot, details: ErrorDetails) -> Words:
     name = f"{_name(spot)}.name" if "tag" in context else _name(spot)
     near = nearest(str(value), choices, cutoff=0.4)
     ordered = sorted(choices, key=lambda choice: choice != near)
-    return Words(f"{name} cannot be {value!r}", ", or ".join(ordered), near)
+    return Words(f"{name} cannot be {_show(value)}", ", or ".join(ordered), near)
 
 
 def _missing(spot: Spot, details: ErrorDetails) -> Words:
@@ -158,20 +165,20 @@ def _tagless(spot: Spot, details: ErrorDetails) -> Words:
         return Words(f"{_name(spot)} has no name", f"{_last(spot)}: {{name: ...}}")
     keys = details["input"] if isinstance(details["input"], dict) else {}
     near = next(filter(None, (nearest(str(key), keys_at(spot.annotation)) for key in keys)), None)
-    what = f"{_name(spot)} needs values to search: {details['input']!r} is no domain"
+    what = f"{_name(spot)} needs values to search: {_show(details['input'])} is no domain"
     return Words(what, near or _DOMAIN)
 
 
 def _list(spot: Spot, details: ErrorDetails) -> Words:
     value = details["input"]
     item = json.dumps(value) if isinstance(value, str | int | float) else "..."
-    return Words(f"{_name(spot)} must be a list, not {value!r}", f"{_last(spot)}: [{item}]")
+    return Words(f"{_name(spot)} must be a list, not {_show(value)}", f"{_last(spot)}: [{item}]")
 
 
 def _section(spot: Spot, details: ErrorDetails) -> Words:
     if details["input"] is None:
         return Words(f"{_name(spot)} is empty", f"remove {_name(spot)}, or write settings under it")
-    what = f"{_name(spot)} must be settings (key: value), not {details['input']!r}"
+    what = f"{_name(spot)} must be settings (key: value), not {_show(details['input'])}"
     return Words(what, _EXAMPLES.get(_last(spot), f"{_last(spot)}: {{key: value}}"))
 
 
@@ -187,13 +194,13 @@ def _pair(spot: Spot, details: ErrorDetails) -> Words:
 
 def _infinite(spot: Spot, details: ErrorDetails) -> Words:
     limits = describe_range(limits_of(spot.field))
-    what = f"{_name(spot)} must be a finite number, not {details['input']!r}"
+    what = f"{_name(spot)} must be a finite number, not {_show(details['input'])}"
     return Words(what, f"a number{' ' + limits if limits else ''}")
 
 
 def _anything_else(spot: Spot, details: ErrorDetails) -> Words:
     message = details["msg"]
-    return Words(f"{_name(spot)} does not fit: {message}", f"not {details['input']!r}")
+    return Words(f"{_name(spot)} does not fit: {message}", f"not {_show(details['input'])}")
 
 
 _WORDS: dict[str, Callable[[Spot, ErrorDetails], Words]] = {

@@ -62,7 +62,7 @@ def test_wrong_type(refuse):
 
 def test_truth_value_for_a_number(refuse):
     (problem,) = refuse("training: {max_steps: true}\n")
-    assert problem.startswith("s.yaml:3:23: max_steps must be a whole number, not True")
+    assert problem.startswith("s.yaml:3:23: max_steps must be a whole number, not true")
 
 
 def test_whole_number_with_an_exponent(refuse):

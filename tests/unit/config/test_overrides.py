@@ -86,6 +86,11 @@ def test_text_that_is_no_override(refuse, text):
     ]
 
 
+@pytest.mark.parametrize("text", [" . =3", '""=3'])
+def test_key_without_a_name(refuse, text):
+    assert refuse("", text)[0].startswith(f"--set {text}: unknown key '' at the top")
+
+
 def test_value_that_is_not_yaml(refuse):
     (problem,) = refuse("", "seed=[1")
     assert problem.startswith("--set seed=[1: not valid YAML: ")
