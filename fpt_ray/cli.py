@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,7 +72,7 @@ def run(
     directory = _run_directory(sweep, storage)
     signal.signal(signal.SIGTERM, _interrupt)
     from fpt_ray.orchestrate import Options, run_sweep
-    from fpt_ray.report import write_live, write_report
+    from fpt_ray.report import write_report
 
     options = Options(
         file=str(file),
@@ -80,7 +80,7 @@ def run(
         console=Console(stderr=True),
         address=address,
         debug=debug,
-        on_refresh=lambda record: write_live(directory, record),
+        on_refresh=_refresher(directory),
     )
     try:
         record = run_sweep(sweep, directory, options)
@@ -184,6 +184,20 @@ def _run_directory(sweep: Sweep, storage: str | None) -> RunDirectory:
             "--storage s3://BUCKET/runs, or the variable FPT_RAY_STORAGE",
         )
     return RunDirectory(f"{place}/{sweep.name}")
+
+
+def _refresher(directory: RunDirectory) -> Callable[[SweepRecord], None]:
+    """Make a function that refreshes what viewers look at, and rewrites only what changed."""
+    from fpt_ray.report import write_live
+
+    previous: SweepRecord | None = None
+
+    def refresh(record: SweepRecord) -> None:
+        nonlocal previous
+        write_live(directory, record, previous)
+        previous = record
+
+    return refresh
 
 
 def _verdict(record: SweepRecord) -> int:

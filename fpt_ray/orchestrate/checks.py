@@ -41,7 +41,7 @@ def check_arms(sweep: Sweep, file: str) -> tuple[CheckedArm, ...]:
 
 
 def _refuse_twins(checked: list[CheckedArm], file: str) -> None:
-    """Refuse arms that differ in the file but compute the same, as with two copies of a backbone."""
+    """Refuse arms that differ in the file but not in what they compute."""
     seen: dict[str, str] = {}
     for each in checked:
         identity = trial_id(each.arm.settings, 0, each.fingerprints)

@@ -188,7 +188,7 @@ def assemble(resolved: Mapping[str, Any], trials: Sequence[TrialRecord]) -> Swee
 
     def judged(trial: TrialRecord) -> TrialRecord:
         winner = winners[trial.arm]
-        if trial.stage == "tune" or winner is None or trial.status == "failed":
+        if trial.stage == "tune" or winner is None:
             return trial
         if configuration_key(trial.values) == configuration_key(winner.values):
             return trial
