@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import transformers
@@ -15,7 +16,7 @@ from transformers import PretrainedConfig
 from transformers import PreTrainedModel as TransformersModel
 
 from fpt_ray.errors import ModelError
-from fpt_ray.models.families import Family, architecture
+from fpt_ray.models.families import FAMILIES, Family, architecture
 from fpt_ray.models.sources import BackboneSource, Init, find_source
 from fpt_ray.models.weights import SharedWeights, generated_weights, pretrained_weights
 
@@ -70,8 +71,7 @@ class Backbone:
             ModelError: the weights are missing or damaged.
         """
         if self.source.folder is not None:
-            published = _blueprint(self.family, self.published, "eager")
-            shapes = {name: value.shape for name, value in published.named_parameters()}
+            shapes = dict(_shapes(self.family.name, json.dumps(self.published.to_dict())))
             return pretrained_weights(self.source.folder, shapes, self.family.prefixes)
         versions = f"torch{torch.__version__}-transformers{transformers.__version__}"
         name = f"random-{self._architecture_hash(self.config)}-{seed}-{versions}"
@@ -150,6 +150,14 @@ def _blueprint(family: Family, config: PretrainedConfig, attention: str) -> Tran
     setattr(model.get_submodule(parent), leaf, None)
     _materialise_buffers(model)
     return model
+
+
+@lru_cache(maxsize=16)
+def _shapes(family_name: str, config: str) -> tuple[tuple[str, torch.Size], ...]:
+    """List the parameters of a published backbone, built once per process."""
+    family = FAMILIES[family_name]
+    model = _blueprint(family, family.config.from_dict(json.loads(config)), "eager")
+    return tuple((name, value.shape) for name, value in model.named_parameters())
 
 
 @torch.no_grad()

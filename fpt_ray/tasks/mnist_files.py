@@ -1,16 +1,21 @@
-"""Find MNIST on disk, or download it."""
+"""Find MNIST on disk, or download it, and decode it once per node."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from fpt_ray.errors import DataError
-from fpt_ray.node_cache import cache_dir
+from fpt_ray.node_cache import cache_dir, write_once
 from fpt_ray.tasks.image_files import LabelledImages, hash_files, read_idx, read_parquet
 
 SIDE = 28
@@ -42,13 +47,16 @@ def find_mnist(data_dir: Path | None, published_split: Literal["train", "test"])
         DataError: there is none and it cannot be downloaded.
     """
     folder = data_dir or default_data_dir()
-    found = _look(folder, published_split)
-    if found is None:
-        _download(folder)
-        found = _look(folder, published_split)
-    if found is None:
-        raise _missing(folder, "the download left no data")
-    return found
+    if found := _look(folder, published_split):
+        return found
+    # Of the processes of a node that miss the data together, one downloads them.
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with FileLock(cache_dir() / "download.lock"):
+        if _look(folder, published_split) is None:
+            _download(folder)
+    if found := _look(folder, published_split):
+        return found
+    raise _missing(folder, "the download left no data")
 
 
 def hash_mnist(data_dir: Path | None) -> str:
@@ -62,7 +70,7 @@ def hash_mnist(data_dir: Path | None) -> str:
 
 
 def load_mnist(data_dir: Path | None, published_split: Literal["train", "test"]) -> LabelledImages:
-    """Read one published split, decoding it once per process.
+    """Read one published split, decoded once per node and mapped from the node's cache.
 
     Returns:
         Images (count, 28, 28) uint8 and labels (count,) in [0, 10).
@@ -76,11 +84,22 @@ def load_mnist(data_dir: Path | None, published_split: Literal["train", "test"])
 @lru_cache(maxsize=4)
 def _load(data_dir: Path, published_split: Literal["train", "test"]) -> LabelledImages:
     source = find_mnist(data_dir, published_split)
+    decoded = cache_dir() / "images" / f"mnist-{hash_files(source.files)}.safetensors"
+    write_once(decoded, lambda temporary: _decode(source, temporary))
+    with safe_open(str(decoded), framework="pt") as mapped:
+        return mapped.get_tensor("images").numpy(), mapped.get_tensor("labels").numpy()
+
+
+def _decode(source: SourceFiles, target: Path) -> None:
     if source.kind == "idx":
         images, labels = read_idx(*source.files)
     else:
         images, labels = read_parquet(source.files)
-    where = str(source.files[0])
+    _check(images, labels, where=str(source.files[0]))
+    save_file({"images": np.ascontiguousarray(images), "labels": labels}, str(target))
+
+
+def _check(images: NDArray[np.uint8], labels: NDArray[np.int64], where: str) -> None:
     if images.shape[1:] != (SIDE, SIDE):
         raise DataError(
             f"images have the shape {images.shape[1:]}, not ({SIDE}, {SIDE})",
@@ -99,7 +118,6 @@ def _load(data_dir: Path, published_split: Literal["train", "test"]) -> Labelled
             where=where,
             fix="point data.dir at MNIST",
         )
-    return np.ascontiguousarray(images), labels
 
 
 def _look(folder: Path, published_split: str) -> SourceFiles | None:
@@ -124,7 +142,15 @@ def _download(folder: Path) -> None:
     try:
         MNIST(str(folder), download=True)
     except (OSError, RuntimeError) as error:
-        raise _missing(folder, f"the download failed ({error})") from error
+        # torchvision leaves its empty folders behind, also below a misspelt data.dir.
+        for empty in (folder / "MNIST" / "raw", folder / "MNIST", folder):
+            with suppress(OSError):
+                empty.rmdir()
+        raise _missing(folder, f"the download failed ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or repr(error)).splitlines()[0].rstrip(":")
 
 
 def _missing(folder: Path, why: str) -> DataError:

@@ -15,7 +15,7 @@ import torch
 from fpt_ray.errors import DataError
 from fpt_ray.node_cache import CACHE_VARIABLE
 from fpt_ray.tasks import Mnist, TaskSources
-from fpt_ray.tasks.mnist_files import default_data_dir, load_mnist
+from fpt_ray.tasks.mnist_files import _load, default_data_dir, load_mnist
 
 DATA_DIR = Path(__file__).parents[2] / "data"
 
@@ -108,8 +108,9 @@ def test_the_cache_is_the_default_place(tmp_path: Path, monkeypatch: pytest.Monk
     assert task.num_examples("train") == 590
 
 
-def refuse_download(*arguments: object, **options: object) -> None:
-    raise RuntimeError("no network")
+def refuse_download(root: str, download: bool) -> None:
+    (Path(root) / "MNIST" / "raw").mkdir(parents=True)
+    raise RuntimeError("no network:\nTried a mirror")
 
 
 def test_missing_data_say_where_they_were_sought(
@@ -117,9 +118,10 @@ def test_missing_data_say_where_they_were_sought(
 ) -> None:
     monkeypatch.setattr("torchvision.datasets.MNIST", refuse_download)
     with pytest.raises(DataError) as caught:
-        mnist(tmp_path).batch("train", 0, 0, 1)
+        mnist(tmp_path / "typo").batch("train", 0, 0, 1)
     text = str(caught.value)
-    assert f"MNIST is neither in {tmp_path / 'MNIST' / 'raw'}" in text
+    assert not (tmp_path / "typo").exists()
+    assert f"MNIST is neither in {tmp_path / 'typo' / 'MNIST' / 'raw'}" in text
     assert "the download failed (no network)" in text
     assert "fix: set data.dir to a folder that holds MNIST" in text
 
@@ -206,6 +208,14 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train-0.parquet").write_bytes(b"nothing")
     with pytest.raises(DataError, match="is no readable parquet file"):
         mnist(tmp_path).num_examples("train")
+
+
+def test_images_are_decoded_once_per_node(tmp_path: Path, node_cache: Path) -> None:
+    write_raw(tmp_path)
+    for _ in range(2):
+        mnist(tmp_path).batch("train", 0, 0, 1)
+        _load.cache_clear()
+    assert len(list((node_cache / "images").glob("mnist-*.safetensors"))) == 1
 
 
 def test_too_large_evaluation_splits_are_refused() -> None:
