@@ -92,13 +92,13 @@ def generated_weights(name: str, generate: Callable[[], Mapping[str, Tensor]]) -
     return _map_generated(file, file.stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def _map_generated(file: Path, mtime_ns: int) -> SharedWeights:
     tensors, metadata = map_safetensors(file)
     return SharedWeights(tensors, json.loads(metadata[_DIGESTS]))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _map_pretrained(
     signature: Signature, wanted: tuple[tuple[str, torch.Size], ...], prefixes: tuple[str, ...]
 ) -> SharedWeights:

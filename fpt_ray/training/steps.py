@@ -142,8 +142,9 @@ def _own_randomness(device: torch.device) -> Iterator[Callable[[int], object]]:
         A function that seeds the generator of the device.
     """
     if device.type == "cuda":
-        with torch.random.fork_rng(devices=[device]):
-            yield torch.cuda.manual_seed
+        index = torch.cuda.current_device() if device.index is None else device.index
+        with torch.random.fork_rng(devices=[index]):
+            yield torch.cuda.default_generators[index].manual_seed
     else:
         with torch.random.fork_rng(devices=[]):
             yield torch.default_generator.manual_seed

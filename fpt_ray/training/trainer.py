@@ -41,7 +41,8 @@ class Trainer:
     """Train one model on one task, in intervals that end with an evaluation.
 
     Equal arguments give equal parameters after equal steps, however often training is
-    interrupted, as long as the device and the number of threads are the same.
+    interrupted: to the bit on a CPU with the same number of threads, and on a GPU as far as its
+    kernels repeat themselves.
 
     Args:
         model: materialised on ``device``.
@@ -116,7 +117,7 @@ class Trainer:
             ValueError: there was no evaluation, and no best parameters were loaded.
         """
         best = self._require_best()
-        current = {name: value.detach().clone() for name, value in self._stepper.trained.items()}
+        current = self._copy_trained()
         self._assign(best)
         try:
             return score(self._model, self._task, "test", self._device, self._bf16)
@@ -138,7 +139,10 @@ class Trainer:
         return pack(_prefixed(self._stepper.trained) | self._stepper.moments(), document)
 
     def load_state(self, data: bytes) -> None:
-        """Go back to a saved state; the best parameters are loaded by ``load_best``.
+        """Go back to a saved state.
+
+        It holds the best parameters only if its last evaluation was the best; otherwise they are
+        loaded by ``load_best``.
 
         Raises:
             CheckpointError: it is damaged or belongs to another trial.
@@ -209,8 +213,7 @@ class Trainer:
         self.improved = candidate.beats(self._best, self._plan.metric)
         if self.improved:
             self._best = candidate
-            trained = self._stepper.trained.items()
-            self._best_parameters = {name: value.detach().clone() for name, value in trained}
+            self._best_parameters = self._copy_trained()
 
     def _restore(self, document: Mapping[str, Any]) -> None:
         best, last = document["best"], document["last_evaluation"]
@@ -219,7 +222,11 @@ class Trainer:
         self.last_evaluation = Evaluation(**last) if last else None
         self._train_s, self._wall_s = document["train_s"], document["wall_s"]
         self._best = Best(**best) if best else None
-        self._best_parameters = None
+        # A state whose last evaluation was the best holds the best parameters itself.
+        self._best_parameters = self._copy_trained() if self.improved else None
+
+    def _copy_trained(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self._stepper.trained.items()}
 
     @torch.no_grad()
     def _assign(self, parameters: Mapping[str, Tensor]) -> None:

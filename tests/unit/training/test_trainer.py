@@ -168,6 +168,8 @@ def test_what_is_best_survives_a_resume(make_settings: MakeSettings) -> None:
         resumed = build_trainer(settings, seed=2)
         resumed.load_state(state)
         assert resumed.improved is whole.improved
+        if whole.improved:
+            assert resumed.best() == whole.best()
 
 
 def test_the_loss_falls(make_settings: MakeSettings) -> None:
