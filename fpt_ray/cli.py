@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fpt_ray.storage import RunDirectory
 
 OK, ERROR, USAGE, INTERRUPTED = 0, 1, 2, 130
+PLAIN_WIDTH = 140
 
 app = typer.Typer(
     add_completion=False,
@@ -212,7 +213,8 @@ def _print(document: Any, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(document.to_json(), indent=2, allow_nan=False) + "\n")
     else:
-        Console().print(document.table())
+        # Where the output is not a terminal, rich would assume 80 columns and cut tables to fit.
+        Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(document.table())
 
 
 def _say(text: str) -> None:

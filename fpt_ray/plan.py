@@ -70,9 +70,10 @@ class Plan:
         """Lay the plan out for a terminal."""
         rungs = f"rungs at {', '.join(map(str, self.rungs))}" if self.rungs else "no early stopping"
         table = Table(title=f"{self.name}: {rungs}, full length {self.max_steps} steps")
-        table.add_column("arm")
-        for column in ("trained", "of all", "tune trials", "final trials", "steps"):
+        table.add_column("arm", no_wrap=True, min_width=max(len(arm.name) for arm in self.arms))
+        for column in ("trained", "of all", "tune trials", "final trials"):
             table.add_column(column, justify="right")
+        table.add_column("steps", justify="right", no_wrap=True)
         for arm in self.arms:
             trained, total = arm.description.trained_parameters, arm.description.total_parameters
             steps = f"{arm.least_steps:,} to {arm.most_steps:,}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from fpt_ray.config import Resources
 from fpt_ray.errors import FptRayError
 
 _LOCAL = "local"
+REACH_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,14 @@ def connected(address: str | None, debug: bool) -> Iterator[None]:
         # minute for it.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     try:
+        _reach(target)
         ray.init(
             address=target,
             log_to_driver=debug,
             logging_level=logging.INFO if debug else logging.ERROR,
             include_dashboard=False if target == _LOCAL else None,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise FptRayError(
             f"no Ray cluster answers: {error}",
             where=f"address {target}",
@@ -61,6 +64,17 @@ def connected(address: str | None, debug: bool) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(target: str) -> None:
+    """Open a connection to an address that names a host and a port; Ray would retry for minutes.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    host, colon, port = target.rsplit("/", 1)[-1].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=REACH_TIMEOUT_S).close()
 
 
 def slots(wanted: Resources) -> Slots:

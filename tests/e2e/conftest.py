@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Workplace:
 
     folder: Path
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    output: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -120,9 +122,10 @@ class Workplace:
         return [{k: v for k, v in row.items() if k != "train_s"} for row in rows]
 
 
-@pytest.fixture
-def workplace(tmp_path: Path) -> Iterator[Workplace]:
-    folder = tmp_path / "odd path"
+@contextlib.contextmanager
+def workplace_in(parent: Path) -> Iterator[Workplace]:
+    """Make a workplace, and end whatever still runs there when the context closes."""
+    folder = parent / "odd path"
     folder.mkdir()
     place = Workplace(folder)
     yield place
@@ -134,6 +137,20 @@ def workplace(tmp_path: Path) -> Iterator[Workplace]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Iterator[Workplace]:
+    with workplace_in(tmp_path) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """A workplace with a finished sweep, for tests that only look at it or go on from a copy."""
+    with workplace_in(tmp_path_factory.mktemp("finished")) as place:
+        place.output = place.run(place.write(), "--json").stdout
+        yield place
 
 
 def descendants(pid: int) -> list[tuple[int, str]]:
@@ -164,8 +181,3 @@ def assert_every_evaluation_once(record: SweepRecord, every: int = 10) -> None:
             assert [e.step for e in trial.evaluations] == expected
     sequences = sorted(e.sequence for t in record.trials for e in t.evaluations)
     assert sequences == list(range(len(sequences)))
-
-
-def json_lines(log: str) -> Sequence[dict[str, Any]]:
-    """Parse a log."""
-    return [json.loads(line) for line in log.splitlines()]

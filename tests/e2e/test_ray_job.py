@@ -100,14 +100,14 @@ def test_a_submitted_sweep_is_stopped_and_submitted_again(
     file = workplace.write(max_steps=200)
     storage = workplace.folder / "runs"
     sweep = ["--working-dir", str(workplace.folder), "--", "python", "-m", "fpt_ray.sweep"]
-    sweep += [f"'{file.name}'"]
+    sweep += [file.name]
 
     refused = cluster.job("submit", *sweep)
     output, _ = refused.communicate(timeout=120)
     assert refused.returncode == 1
     assert "a relative storage inside a Ray job would vanish" in output
 
-    whole = [*sweep, "--storage", f"'{storage}'"]
+    whole = [*sweep, "--storage", str(storage)]
     job = cluster.job("submit", "--submission-id", "first", *whole)
     wait_until(lambda: workplace.num_evaluations() >= 6)
     stop, _ = cluster.job("stop", "first").communicate(timeout=60)

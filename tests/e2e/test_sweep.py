@@ -1,47 +1,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from tests.e2e.conftest import Workplace, assert_every_evaluation_once, wait_until
 
 
-def test_a_sweep_runs_to_its_report_and_grows_by_edits(workplace: Workplace) -> None:
-    """One sweep through its life, since every start of Ray costs ten seconds."""
-    done = workplace.run(workplace.write(), "--json")
-    document = json.loads(done.stdout)
+def test_a_sweep_leaves_results_that_anyone_can_read(finished: Workplace) -> None:
+    document = json.loads(finished.output)
     assert {row["arm"] for row in document["arms"]} == {"ends", "all"}
-    first = workplace.record()
-    assert_every_evaluation_once(first)
-    assert [t.status for t in first.trials] == ["finished"] * 8
-    assert all(t.tests_read == (t.stage == "final") for t in first.trials)
-    _check_files(workplace.folder / "runs" / "demo")
+    record = finished.record()
+    assert_every_evaluation_once(record)
+    assert [t.status for t in record.trials] == ["finished"] * 8
+    assert all(t.tests_read == (t.stage == "final") for t in record.trials)
 
-    logs = workplace.logs()
-    again = workplace.run(workplace.folder / "my sweep.yaml")
-    assert "nothing is left to train" in again.stderr
-    assert workplace.logs() == logs
-
-    _check_refusals(workplace, logs)
-
-    workplace.run(workplace.write(rates=[1e-3, 1e-2, 3e-3], seeds=3))
-    grown = workplace.record()
-    assert_every_evaluation_once(grown)
-    assert len([t for t in grown.trials if t.stage == "tune"]) == 6
-    assert all(len(grown.finalists(arm.name)) == 3 for arm in grown.arms)
-    assert all(workplace.logs()[trial] == log for trial, log in logs.items())
-
-    logs = workplace.logs()
-    longer = workplace.run(workplace.write(rates=[1e-3, 1e-2, 3e-3], seeds=3, max_steps=60))
-    assert "60" in longer.stdout or longer.stderr
-    assert all(workplace.logs()[trial].startswith(log) for trial, log in logs.items())
-    assert {t.steps for t in workplace.record().trials if t.status == "finished"} == {60}
-
-
-def _check_files(run: Path) -> None:
+    run = finished.folder / "runs" / "demo"
     names = {path.name for path in run.iterdir()}
     assert {"sweep.yaml", "resolved.json", "environment.json", "trials", "studies"} <= names
     assert {"trials.parquet", "evaluations.parquet", "report", "tensorboard"} <= names
@@ -52,15 +28,51 @@ def _check_files(run: Path) -> None:
     assert figures == {".svg", ".png"}
 
 
-def _check_refusals(workplace: Workplace, logs: dict[str, str]) -> None:
-    file = workplace.write()
+def test_equal_seeds_see_equal_batches_in_every_arm(finished: Workplace) -> None:
+    record = finished.record()
+    seeds = [[t.seed for t in record.finalists(arm.name)] for arm in record.arms]
+    assert seeds[0] == seeds[1] == list(record.final_seeds)
+
+
+def test_a_finished_sweep_is_not_trained_again(finished: Workplace) -> None:
+    logs = finished.logs()
+    again = finished.run(finished.write())
+    assert "nothing is left to train" in again.stderr
+    assert "starting Ray" not in again.stderr
+    assert finished.logs() == logs
+
+
+def test_edits_that_contradict_are_refused_with_their_difference(finished: Workplace) -> None:
+    logs = finished.logs()
+    file = finished.write()
     file.write_text(file.read_text().replace("batch_size: 4", "batch_size: 8"))
-    refused = workplace.run(file, code=2)
+    refused = finished.run(file, code=2)
     assert "training.batch_size: 4 -> 8 contradicts the trials" in refused.stderr
     assert "use another name" in refused.stderr
-    fewer = workplace.run(workplace.write(rates=[1e-3]), code=2)
+    fewer = finished.run(finished.write(rates=[1e-3]), code=2)
     assert "[0.001, 0.01] -> [0.001]" in fewer.stderr
-    assert workplace.logs() == logs
+    assert finished.logs() == logs
+
+
+def test_a_moved_sweep_grows_by_edits_and_trains_only_what_is_new(
+    finished: Workplace, workplace: Workplace
+) -> None:
+    shutil.copytree(finished.folder / "runs", workplace.folder / "runs")
+    logs = workplace.logs()
+    file = workplace.write(rates=[1e-3, 1e-2, 3e-3], seeds=3)
+    arm = "    third: {model.trained: [output]}\ntune:"
+    file.write_text(file.read_text().replace("tune:", arm, 1))
+    workplace.run(file)
+    grown = workplace.record()
+    assert_every_evaluation_once(grown)
+    assert len([t for t in grown.trials if t.stage == "tune"]) == 9
+    assert all(len(grown.finalists(arm.name)) == 3 for arm in grown.arms)
+    assert all(workplace.logs()[trial] == log for trial, log in logs.items())
+
+    logs = workplace.logs()
+    workplace.run(file, "--set", "training.max_steps=60")
+    assert all(workplace.logs()[trial].startswith(log) for trial, log in logs.items())
+    assert {t.steps for t in workplace.record().trials if t.status == "finished"} == {60}
 
 
 def test_a_second_driver_is_refused_and_an_interrupt_loses_nothing(workplace: Workplace) -> None:
