@@ -78,7 +78,7 @@ def run(
     options = Options(
         file=str(file),
         text=file.read_bytes(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, soft_wrap=True, markup=False, highlight=False),
         address=address,
         debug=debug,
         on_refresh=_refresher(directory),

@@ -57,7 +57,7 @@ class Progress:
         if self._live:
             self._live.update(Text(text), refresh=True)
         elif arms != self._shown.splitlines()[: len(arms)]:
-            self._console.print(Text(text), soft_wrap=True)
+            self._console.print(Text(text))
         self._shown = text
 
     def _pace(self, sweep: SweepRecord) -> str:

@@ -1,4 +1,4 @@
-"""Bad input at the command line: exit code, speed, the line and the fix, and nothing left behind."""
+"""Bad input at the command line: exit code, speed, line and fix, and nothing left behind."""
 
 from __future__ import annotations
 

@@ -67,10 +67,12 @@ def cluster(workplace: Workplace) -> Iterator[Cluster]:
     # The path of a Unix socket has at most 107 characters, too few for pytest's own folders.
     with tempfile.TemporaryDirectory(prefix="ray") as scratch:
         head = subprocess.Popen(
-            [RAY, "start", "--head", "--block", f"--port={gcs}", f"--temp-dir={scratch}"]
-            + [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
-            + [f"--metrics-export-port={metrics}", f"--ray-client-server-port={client}"]
-            + ["--num-cpus=2", "--node-ip-address=127.0.0.1", "--disable-usage-stats"],
+            [
+                *(RAY, "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"),
+                *(f"--port={gcs}", f"--temp-dir={scratch}", "--node-ip-address=127.0.0.1"),
+                *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
+                *(f"--metrics-export-port={metrics}", f"--ray-client-server-port={client}"),
+            ],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
