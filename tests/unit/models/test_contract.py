@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 from transformers import BertModel, GPT2Model
 
-from fpt_ray.config import GROUPS, ParameterRole
+from fpt_ray.config import GROUPS, UNTRAINED, ParameterRole
 from fpt_ray.models import (
     FAMILIES,
     FPT,
     PACKAGED,
-    UNTRAINED,
     Backbone,
     BackboneChoice,
     Ends,
