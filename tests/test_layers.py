@@ -18,8 +18,8 @@ PACKAGE = REPOSITORY / "fpt_ray"
 
 # A part is a module or a folder directly below fpt_ray; "__init__" is the package itself.
 LAYERS = {
-    **dict.fromkeys(("__init__", "errors", "seeding"), 0),
-    **dict.fromkeys(("config", "storage", "node_cache"), 1),
+    **dict.fromkeys(("__init__", "errors", "seeding", "node_cache"), 0),
+    **dict.fromkeys(("config", "storage"), 1),
     **dict.fromkeys(("tasks", "models", "records"), 2),
     **dict.fromkeys(("training", "data"), 3),
     **dict.fromkeys(("engine", "trial"), 4),
