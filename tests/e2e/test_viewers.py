@@ -61,12 +61,12 @@ def test_tensorboard_shows_the_curves_of_every_trial(finished: Workplace) -> Non
     folder: Path = finished.folder / "runs" / "demo" / "tensorboard"
     tags = f"http://127.0.0.1:{port}/data/plugin/scalars/tags"
     with server("-m", "tensorboard.main", "--logdir", str(folder), "--port", str(port)):
-        wait_until(lambda: answers(tags) and len(fetch(tags)) == 10)
+        wait_until(lambda: answers(tags) and len(fetch(tags)) == 8)
         found = fetch(tags)
-    trials = {t.trial_id: t for t in finished.record().trials}
+    # A trial that diverged before its first evaluation has no point to draw.
+    trials = {t.trial_id: t for t in finished.record().trials if t.status != "diverged"}
     assert {run.rsplit("/", 1)[-1] for run in found} == set(trials)
     for run, scalars in found.items():
-        trial = trials[run.rsplit("/", 1)[-1]]
-        if trial.status != "diverged":
-            assert {"train/loss", "validation/loss", "validation/accuracy"} <= set(scalars)
-        assert ("test/accuracy" in scalars) == (trial.stage == "final")
+        assert {"train/loss", "validation/loss", "validation/accuracy"} <= set(scalars)
+        is_finalist = trials[run.rsplit("/", 1)[-1]].stage == "final"
+        assert ("test/accuracy" in scalars) == is_finalist
