@@ -90,7 +90,7 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
     report = write_report(directory)
     _print(report, as_json)
-    _say(f"report: {directory.uri}/report/summary.md")
+    _say(f"report: {directory.locate('report/summary.md')}")
     raise typer.Exit(_verdict(record))
 
 
@@ -138,7 +138,7 @@ def report(
 
     directory = RunDirectory(run_dir)
     _print(write_report(directory), as_json)
-    _say(f"report: {directory.uri}/report/summary.md")
+    _say(f"report: {directory.locate('report/summary.md')}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,7 +175,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _run_directory(sweep: Sweep, storage: str | None) -> RunDirectory:
     from fpt_ray.storage import RunDirectory
 
-    place = (storage or sweep.storage).rstrip("/")
+    place = storage or sweep.storage
     is_relative = "://" not in place and not Path(place).expanduser().is_absolute()
     if is_relative and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         raise RunDirectoryError(
@@ -184,7 +184,7 @@ def _run_directory(sweep: Sweep, storage: str | None) -> RunDirectory:
             fix="give an absolute path that all nodes share, or a URI: --storage /mnt/runs, "
             "--storage s3://BUCKET/runs, or the variable FPT_RAY_STORAGE",
         )
-    return RunDirectory(f"{place}/{sweep.name}")
+    return RunDirectory.below(place, sweep.name)
 
 
 def _refresher(directory: RunDirectory) -> Callable[[SweepRecord], None]:

@@ -39,12 +39,22 @@ class RunDirectory:
         text = os.fspath(location)
         self.local_path: Path | None = None
         if "://" in text and not text.startswith("file://"):
-            self.uri = text.rstrip("/")
+            self.uri = text
             self._fs, self._base = _filesystem(self.uri)
         else:
             self.local_path = Path(text.removeprefix("file://")).expanduser().absolute()
             self.uri = str(self.local_path)
             self._fs, self._base = fs.LocalFileSystem(), str(self.local_path)
+
+    @classmethod
+    def below(cls, storage: str, name: str) -> RunDirectory:
+        """Open the run directory of a sweep.
+
+        Args:
+            storage: a directory or a URI, which may end with a query of its filesystem's options.
+            name: the sweep's name.
+        """
+        return cls(_join(storage, name))
 
     def __repr__(self) -> str:
         return f"RunDirectory({self.uri!r})"
@@ -52,7 +62,11 @@ class RunDirectory:
     @property
     def name(self) -> str:
         """The directory's own name, which is the sweep's."""
-        return self.uri.rsplit("/", 1)[-1]
+        return self._base.rsplit("/", 1)[-1]
+
+    def locate(self, relative: str) -> str:
+        """Tell where a file lies, as a path or URI that a user can open."""
+        return _join(self.uri, relative)
 
     def config_of(self, trial_id: str) -> str:
         """Name a trial's configuration."""
@@ -175,6 +189,12 @@ class RunDirectory:
             fix="check that the place exists, that you may write there, and its credentials; "
             "or give another one with --storage",
         )
+
+
+def _join(location: str, relative: str) -> str:
+    """Append a path to a location; a URI's query stays at its end."""
+    path, mark, query = location.partition("?") if "://" in location else (location, "", "")
+    return f"{path.rstrip('/')}/{relative}{mark}{query}"
 
 
 def _filesystem(uri: str) -> tuple[fs.FileSystem, str]:

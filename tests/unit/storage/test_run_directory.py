@@ -101,3 +101,17 @@ def test_paths_of_a_trial_lie_in_its_folder(run: RunDirectory) -> None:
         "trials/t/state.safetensors",
         "trials/t/best.safetensors",
     ]
+
+
+@pytest.mark.parametrize(
+    ("storage", "uri"),
+    [
+        ("/runs/", "/runs/demo"),
+        ("/odd?path", "/odd?path/demo"),
+        ("mock:///runs", "mock:///runs/demo"),
+        ("mock:///runs/?region=here", "mock:///runs/demo?region=here"),
+    ],
+)
+def test_a_sweep_has_its_directory_below_the_storage(storage: str, uri: str) -> None:
+    run = RunDirectory.below(storage, "demo")
+    assert (run.uri, run.name) == (uri, "demo")
