@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -52,6 +54,7 @@ def connected(address: str | None, debug: bool) -> Iterator[None]:
             log_to_driver=debug,
             logging_level=logging.INFO if debug else logging.ERROR,
             include_dashboard=False if target == _LOCAL else None,
+            runtime_env=_quoted_python() if target == _LOCAL else None,
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise FptRayError(
@@ -75,6 +78,16 @@ def _reach(target: str) -> None:
     host, colon, port = target.rsplit("/", 1)[-1].rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), timeout=REACH_TIMEOUT_S).close()
+
+
+def _quoted_python() -> dict[str, str] | None:
+    """Name this Python to Ray so that a path with spaces survives.
+
+    Ray 2.60 starts workers that have an environment of their own, as Tune's do, through a shell and
+    does not quote the interpreter: they never start, and nothing says so.
+    """
+    quoted = shlex.quote(sys.executable)
+    return {"py_executable": quoted} if quoted != sys.executable else None
 
 
 def slots(wanted: Resources) -> Slots:

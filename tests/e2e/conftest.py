@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -58,6 +59,7 @@ class Workplace:
 
     folder: Path
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    python: str = sys.executable
     output: str = ""
 
     @property
@@ -87,7 +89,7 @@ class Workplace:
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """Start ``python -m fpt_ray.sweep`` and do not wait."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "fpt_ray.sweep", *map(str, arguments)],
+            [self.python, "-m", "fpt_ray.sweep", *map(str, arguments)],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -142,6 +144,15 @@ def workplace_in(parent: Path) -> Iterator[Workplace]:
                 process.communicate()
 
 
+def environment_in(folder: Path) -> str:
+    """Make a virtual environment that sees this one's packages; return its Python."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
+    line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})"
+    (packages / "this_environment.pth").write_text(line + "\n")
+    return str(folder / "venv" / "bin" / "python")
+
+
 @pytest.fixture
 def workplace(tmp_path: Path) -> Iterator[Workplace]:
     with workplace_in(tmp_path) as place:
@@ -150,8 +161,12 @@ def workplace(tmp_path: Path) -> Iterator[Workplace]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    """A workplace with a finished sweep, for tests that only look at it or go on from a copy."""
+    """A workplace with a finished sweep, for tests that only look at it or go on from a copy.
+
+    Its Python lies below a folder with a space too, which Ray's workers do not survive by themselves.
+    """
     with workplace_in(tmp_path_factory.mktemp("finished")) as place:
+        place.python = environment_in(place.folder)
         place.output = place.run(place.write(rates=RATES), "--json").stdout
         yield place
 
