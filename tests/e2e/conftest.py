@@ -163,7 +163,7 @@ def workplace(tmp_path: Path) -> Iterator[Workplace]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     """A workplace with a finished sweep, for tests that only look at it or go on from a copy.
 
-    Its Python lies below a folder with a space too, which Ray's workers do not survive by themselves.
+    Its Python lies below a folder with a space too, at which Ray's workers would never start.
     """
     with workplace_in(tmp_path_factory.mktemp("finished")) as place:
         place.python = environment_in(place.folder)
