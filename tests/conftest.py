@@ -23,6 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in MARKED_FOLDERS:
             item.add_marker(getattr(pytest.mark, folder))
+        if folder == "e2e":
+            # Every start of Ray costs ten seconds, and many times that on a busy machine.
+            item.add_marker(pytest.mark.timeout(1200))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

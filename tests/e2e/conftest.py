@@ -45,7 +45,7 @@ failures: {{max_failures: 2}}
 RATES = [1e-3, 1e-2, 1e30]
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 240.0) -> None:
     """Wait for a condition, and fail if it does not come true."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -100,7 +100,7 @@ class Workplace:
         return process
 
     def run(
-        self, *arguments: str | Path, code: int = 0, timeout_s: float = 150
+        self, *arguments: str | Path, code: int = 0, timeout_s: float = 400
     ) -> subprocess.CompletedProcess[str]:
         """Run a sweep to its end and check the exit code."""
         process = self.start(*arguments)

@@ -68,7 +68,7 @@ def test_kill_9_of_the_driver_a_trial_and_all_of_ray(workplace: Workplace, tmp_p
     for pid, command in descendants(driver.pid):
         if "raylet" in command or "gcs_server" in command:
             os.kill(pid, signal.SIGKILL)
-    driver.communicate(timeout=120)
+    driver.communicate(timeout=300)
     assert driver.returncode != 0
 
     workplace.run(file)

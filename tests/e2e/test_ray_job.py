@@ -105,21 +105,21 @@ def test_a_submitted_sweep_is_stopped_and_submitted_again(
     sweep += [file.name]
 
     refused = cluster.job("submit", *sweep)
-    output, _ = refused.communicate(timeout=120)
+    output, _ = refused.communicate(timeout=300)
     assert refused.returncode == 1
     assert "a relative storage inside a Ray job would vanish" in output
 
     whole = [*sweep, "--storage", str(storage)]
     job = cluster.job("submit", "--submission-id", "first", *whole)
     wait_until(lambda: workplace.num_evaluations() >= 6)
-    stop, _ = cluster.job("stop", "first").communicate(timeout=60)
+    stop, _ = cluster.job("stop", "first").communicate(timeout=400)
     assert "stopped" in stop
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=400)
     assert "trials at a time on cpu" in output
     logs = workplace.logs()
 
     again = cluster.job("submit", "--submission-id", "second", *whole)
-    output, _ = again.communicate(timeout=240)
+    output, _ = again.communicate(timeout=400)
     assert again.returncode == 0, output
     assert "tune 2/2" in output
     assert "report:" in output
@@ -128,6 +128,6 @@ def test_a_submitted_sweep_is_stopped_and_submitted_again(
 
     unauthorised = {k: v for k, v in cluster.environment.items() if k != "RAY_AUTH_TOKEN"}
     denied = Cluster(cluster.address, {**unauthorised, "RAY_AUTH_TOKEN": "wrong"}).job("list")
-    output, _ = denied.communicate(timeout=60)
+    output, _ = denied.communicate(timeout=400)
     assert denied.returncode != 0
     assert "401" in output or "uthenticat" in output

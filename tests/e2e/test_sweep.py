@@ -3,9 +3,13 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
+from fpt_ray.config import TrialSettings
+from fpt_ray.training import build_trainer
 from tests.e2e.conftest import RATES, Workplace, assert_every_evaluation_once, wait_until
 
 
@@ -85,7 +89,7 @@ def test_a_second_driver_is_refused_and_an_interrupt_loses_nothing(workplace: Wo
     refused = workplace.run(file, code=1)
     assert f"another driver is using this run directory: process {driver.pid}" in refused.stderr
     driver.send_signal(signal.SIGINT)
-    _, stderr = driver.communicate(timeout=60)
+    _, stderr = driver.communicate(timeout=400)
     assert driver.returncode == 130
     assert "run the same command to go on" in stderr
     assert not (workplace.folder / "runs" / "demo" / "lease.json").exists()
@@ -109,3 +113,16 @@ def test_a_trial_that_raises_is_retried_and_then_fails_alone(workplace: Workplac
     summary = (workplace.folder / "runs" / "demo" / "report" / "summary.md").read_text()
     assert failed.reason.split(":")[0] in summary
     assert "Traceback" not in done.stderr
+
+
+def test_frozen_weights_are_bit_identical_after_a_sweep(
+    finished: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = {f.name: f.read_bytes() for f in (finished.folder / "cache").rglob("*.safetensors")}
+    monkeypatch.setenv("FPT_RAY_CACHE", str(tmp_path))
+    for trial in finished.record().trials:
+        build_trainer(TrialSettings.model_validate(trial.settings), trial.seed)
+    drawn_anew = {f.name: f.read_bytes() for f in tmp_path.rglob("*.safetensors")}
+    # One backbone for the seed that tuning shares, and one for each final seed.
+    assert len(used) == 3
+    assert used == drawn_anew
