@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from fpt_ray.config import AshaScheduler, Sweep
@@ -78,7 +79,7 @@ class Plan:
             trained, total = arm.description.trained_parameters, arm.description.total_parameters
             steps = f"{arm.least_steps:,} to {arm.most_steps:,}"
             table.add_row(
-                arm.name,
+                escape(arm.name),
                 f"{trained:,}",
                 f"{trained / total:.3%}",
                 str(arm.tune_trials),

@@ -7,6 +7,7 @@ from typing import Any
 from ray import tune
 
 from fpt_ray.config import TrialSettings
+from fpt_ray.errors import TrialError
 from fpt_ray.records.trial import parse_log
 from fpt_ray.storage import RunDirectory
 from fpt_ray.training import Evaluation, Metric, Trainer, build_trainer
@@ -77,7 +78,8 @@ class TrialSession:
         if trainer.step > self._next_evaluation(self._logged_step):
             return self._build()
         best = self._run.read_bytes(self._run.best_of(self._trial_id))
-        if best is not None:
+        # A state that was the best holds the best parameters itself; the file may be one ahead.
+        if best is not None and not trainer.improved:
             trainer.load_best(best)
         return trainer
 
@@ -92,7 +94,7 @@ class TrialSession:
 
     def _train_on(self) -> Evaluation:
         """Train interval by interval; one that is in the log is trained again but not reported."""
-        while True:
+        while self._trainer.step < self._settings.training.max_steps:
             step = self._trainer.step
             evaluation = self._trainer.advance(self._next_evaluation(step) - step)
             if evaluation.diverged:
@@ -100,6 +102,11 @@ class TrialSession:
             self._save()
             if evaluation.step > self._logged_step:
                 return evaluation
+        raise TrialError(
+            "nothing is left to train: all steps are in the log",
+            where=self._run.log_of(self._trial_id),
+            fix="report this: a trial that has ended must not be started again",
+        )
 
     def _save(self) -> None:
         if self._trainer.improved:
@@ -113,6 +120,14 @@ class TrialSession:
             "test_accuracy": test.accuracy,
             "test_examples": test.num_examples,
         }
+
+
+def _open_session(config: dict[str, Any]) -> TrialSession:
+    import torch
+
+    torch.set_num_threads(config["num_threads"])
+    run = RunDirectory(config["run"])
+    return TrialSession(run, config["trial"], config["device"], config["metric"])
 
 
 class TrialTrainable(tune.Trainable):
@@ -134,15 +149,17 @@ class TrialTrainable(tune.Trainable):
             config: ``trial`` (see `TrialSession`), ``run`` (the run directory), ``device``,
                 ``metric``, ``num_threads`` (on the CPU) and ``resources`` (what it asks of Ray).
         """
-        import torch
-
-        torch.set_num_threads(config["num_threads"])
-        self._session = TrialSession(
-            RunDirectory(config["run"]), config["trial"], config["device"], config["metric"]
-        )
+        self._config = config
+        self._session: TrialSession | None = None
 
     def step(self) -> dict[str, Any]:
-        """Advance the trial by one evaluation."""
+        """Advance the trial by one evaluation.
+
+        The session opens here: of an error in ``setup`` Ray keeps a text only, of one in ``step``
+        the error itself.
+        """
+        if self._session is None:
+            self._session = _open_session(self._config)
         return self._session.advance()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from fpt_ray.config.backbones import (
     BackboneShape,
 )
 from fpt_ray.config.domains import Choice, Domain, Grid, IntUniform, LogUniform, Uniform
-from fpt_ray.config.identity import trial_id
+from fpt_ray.config.identity import identity, trial_id
 from fpt_ray.config.load import load_sweep
 from fpt_ray.config.selectors import GROUPS, ParameterRole, parse_selectors, resolve
 from fpt_ray.config.settings import (
@@ -66,6 +66,7 @@ __all__ = [
     "TrialSettings",
     "Tune",
     "Uniform",
+    "identity",
     "known_shape",
     "load_sweep",
     "parse_selectors",

@@ -22,7 +22,11 @@ _EQUAL_IN_SEARCH = "configurations are compared on the same task, data, steps an
 
 def why_not_compared(key: str) -> str | None:
     """Say why a setting cannot differ between arms; None if it can."""
-    return f"{key} cannot be compared: {_EQUAL_IN_ARMS}" if key in _SAME_BUDGET else None
+    if key in _SAME_BUDGET:
+        return f"{key} cannot be compared: {_EQUAL_IN_ARMS}"
+    if key in _SAME_MEASURE:
+        return f"{key} cannot be compared: all arms are measured on the same examples"
+    return None
 
 
 def why_not_tuned(key: str) -> str | None:

@@ -2,58 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from fpt_ray.config import Arm, Sweep, trial_id
+from fpt_ray.config import Sweep, TrialSettings, identity
 from fpt_ray.errors import FptRayError, Problem, SweepFileError
-from fpt_ray.training import Description, describe, fingerprints
+from fpt_ray.training import describe, fingerprints
+
+# Tuned keys that change what is built or read, and not only how it is trained.
+BUILT_FROM = ("model.", "task.")
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedArm:
-    """An arm that can be built: its parameters, and the fingerprints of its weights and data."""
-
-    arm: Arm
-    description: Description
-    fingerprints: Mapping[str, str]
-
-
-def check_arms(sweep: Sweep, file: str) -> tuple[CheckedArm, ...]:
+def check_arms(sweep: Sweep, file: str) -> None:
     """Build every arm on a meta device and fingerprint its sources; nothing is written.
+
+    An arm is built as configured, and once for each tuned value that changes what is built.
 
     Raises:
         SweepFileError: with the problems of all arms at once.
     """
-    checked: list[CheckedArm] = []
     problems: dict[str, Problem] = {}
+    seen: dict[str, str] = {}
     for arm in sweep.arms:
         try:
-            checked.append(CheckedArm(arm, describe(arm.settings), fingerprints(arm.settings)))
+            twin = seen.setdefault(_computation(arm.settings), arm.name)
+            for variant in _variants(sweep, arm.settings):
+                _computation(variant)
         except FptRayError as error:
             found = error.problem
             problem = Problem(found.what, found.where or f"{file}, arm {arm.name}", found.fix)
-            problems.setdefault(found.what, problem)
+        else:
+            if twin == arm.name:
+                continue
+            problem = _twins(twin, arm.name, file)
+        problems.setdefault(problem.what, problem)
     if problems:
         raise SweepFileError(tuple(problems.values()))
-    _refuse_twins(checked, file)
-    return tuple(checked)
 
 
-def _refuse_twins(checked: list[CheckedArm], file: str) -> None:
-    """Refuse arms that differ in the file but not in what they compute."""
-    seen: dict[str, str] = {}
-    for each in checked:
-        identity = trial_id(each.arm.settings, 0, each.fingerprints)
-        twin = seen.setdefault(identity, each.arm.name)
-        if twin != each.arm.name:
-            raise SweepFileError(
-                (
-                    Problem(
-                        f"the arms {twin} and {each.arm.name} compute the same: "
-                        "their settings, weights and data are equal",
-                        where=f"{file}, compare",
-                        fix="remove one of them, or point it to other weights",
-                    ),
-                )
-            )
+def _computation(settings: TrialSettings) -> str:
+    """Name what settings compute, whatever their spelling and wherever their weights lie."""
+    content = identity(settings)
+    content["model"]["trained"] = sorted(describe(settings).trained)
+    return repr((sorted(content.items()), sorted(fingerprints(settings).items())))
+
+
+def _variants(sweep: Sweep, settings: TrialSettings) -> Iterator[TrialSettings]:
+    space = sweep.tune.space if sweep.tune else {}
+    for key, domain in space.items():
+        if key.startswith(BUILT_FROM):
+            for value in domain.probes:
+                yield settings.with_values({key: value})
+
+
+def _twins(first: str, second: str, file: str) -> Problem:
+    return Problem(
+        f"the arms {first} and {second} compute the same: "
+        "their settings, weights and data are equal",
+        where=f"{file}, compare",
+        fix="remove one of them, or point it to other weights",
+    )

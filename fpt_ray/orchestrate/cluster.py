@@ -6,8 +6,10 @@ import contextlib
 import logging
 import os
 import shlex
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,6 +49,7 @@ def connected(address: str | None, debug: bool) -> Iterator[None]:
         # A local Ray that was killed will not come back; without this the driver would wait a
         # minute for it.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         _reach(target)
         ray.init(
@@ -63,6 +66,9 @@ def connected(address: str | None, debug: bool) -> Iterator[None]:
             fix="start one (ray start --head), correct --address or RAY_ADDRESS, "
             "or use --address local",
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        # Ray has put a handler of its own there, which aborts the process.
+        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         yield
     finally:

@@ -28,7 +28,7 @@ def record_start(run: RunDirectory) -> None:
 def _this_start() -> dict[str, Any]:
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "fpt_ray.sweep", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "fpt_ray.sweep", *_arguments()]),
         "versions": {"python": platform.python_version(), **_versions()},
         "commit": _commit(),
         "devices": {
@@ -38,6 +38,12 @@ def _this_start() -> dict[str, Any]:
             "cluster": {k: v for k, v in ray.cluster_resources().items() if ":" not in k},
         },
     }
+
+
+def _arguments() -> list[str]:
+    """Read the arguments of ``fpt_ray.sweep``; those of ``fpt-ray run`` have a word more."""
+    given = sys.argv[1:]
+    return given[1:] if given[:1] == ["run"] else given
 
 
 def _versions() -> dict[str, str]:

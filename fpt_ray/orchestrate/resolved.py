@@ -63,24 +63,39 @@ def check_edits(former: Mapping[str, Any], now: Resolved, run: RunDirectory, fil
     Raises:
         SweepFileError: with one problem for each contradiction.
     """
-    was, is_now = _flat(former), _flat(now)
-    differences = {
-        _general(key): f"{_show(was.get(key, _ABSENT))} -> {_show(is_now.get(key, _ABSENT))}"
-        for key in {**was, **is_now}
-        if was.get(key, _ABSENT) != is_now.get(key, _ABSENT)
-        and not _accepted(key, was.get(key, _ABSENT), is_now.get(key, _ABSENT), former)
-    }
-    if differences:
+    lost = {arm["name"] for arm in former["arms"]} - {arm["name"] for arm in now["arms"]}
+    changes = [f"arm {name} is no longer in the file: it" for name in sorted(lost)]
+    changes += _differences(former, now, lost)
+    if changes:
         raise SweepFileError(
             tuple(
                 Problem(
-                    f"{key}: {change} contradicts the trials that {run.uri} holds",
+                    f"{change} contradicts the trials that {run.uri} holds",
                     where=file,
                     fix=f"undo the edit, or use another name (name: {now['name']}_2)",
                 )
-                for key, change in differences.items()
+                for change in changes
             )
         )
+
+
+def _differences(former: Mapping[str, Any], now: Resolved, lost: set[str]) -> list[str]:
+    """Describe what changed and may not; what changed alike in all arms is told once."""
+    was, is_now = _flat(former), _flat(now)
+    arms_of: dict[str, list[str]] = {}
+    for key in {**was, **is_now}:
+        before, after = was.get(key, _ABSENT), is_now.get(key, _ABSENT)
+        name, _, setting = key.rpartition("\0.")
+        arm = name.removeprefix("arms.")
+        if before != after and arm not in lost and not _accepted(key, before, after, former):
+            shown = "training.max_steps" if key == "max_steps" else setting
+            change = f"{shown}: {_show(before)} -> {_show(after)}"
+            arms_of.setdefault(change, []).append(arm)
+    num_arms = len(former["arms"]) - len(lost)
+    return [
+        change if arms == [""] or len(arms) == num_arms else f"{change} (arm {', '.join(arms)})"
+        for change, arms in arms_of.items()
+    ]
 
 
 def _accepted(key: str, was: Any, now: Any, former: Mapping[str, Any]) -> bool:
@@ -119,13 +134,6 @@ def _flatten(prefix: str, value: Any, into: dict[str, Any]) -> None:
             _flatten(f"{prefix}.{key}", inner, into)
     else:
         into[prefix] = value
-
-
-def _general(key: str) -> str:
-    """Name a difference as the sweep file would; one that all arms share is then told once."""
-    if key == "max_steps":
-        return "training.max_steps"
-    return key.split("\0.")[1] if "\0." in key else key
 
 
 def _show(value: Any) -> str:

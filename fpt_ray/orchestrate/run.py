@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 
 from fpt_ray.config import Sweep
-from fpt_ray.orchestrate.checks import CheckedArm, check_arms
+from fpt_ray.orchestrate.checks import check_arms
 from fpt_ray.orchestrate.cluster import connected, slots
 from fpt_ray.orchestrate.environment import record_start
 from fpt_ray.orchestrate.progress import Progress
@@ -19,6 +20,7 @@ from fpt_ray.orchestrate.tuning import Work, fit
 from fpt_ray.records import SweepRecord
 from fpt_ray.search import ArmSearch, Ledger
 from fpt_ray.storage import Lease, RunDirectory
+from fpt_ray.training import fingerprints
 
 REFRESH_EVERY_S = 30.0
 
@@ -54,32 +56,38 @@ def run_sweep(sweep: Sweep, run: RunDirectory, options: Options) -> SweepRecord:
     """
     say = options.console.print
     say(f"checking {len(sweep.arms)} arms")
-    checked = check_arms(sweep, options.file)
+    check_arms(sweep, options.file)
     with Lease(run, on_wait=say) as lease:
         resolved = resolve(sweep)
         former = run.read_json(RunDirectory.RESOLVED)
-        if former is not None:
+        # Until a trial was handed out, there is nothing that an edit could contradict.
+        if former is not None and run.directories(RunDirectory.TRIALS):
             check_edits(former, resolved, run, options.file)
         run.sweep_temporaries()
-        run.write_bytes(RunDirectory.SWEEP_FILE, options.text)
-        run.write_json(RunDirectory.RESOLVED, resolved)
-        ledger = Ledger(run, lease)
-        if any(search.next_trial() for search in _searches(sweep, checked, ledger)):
+        ledger = Ledger(run, lease, resolved)
+        if any(search.next_trial() for search in _searches(sweep, ledger)):
             say("starting Ray")
-            _train(Work(sweep, run, ledger, _searches(sweep, checked, ledger)), options)
+            _train(Work(sweep, run, ledger, _searches(sweep, ledger)), options)
         else:
+            _write_sweep(run, options.text, resolved)
             say(f"{run.uri} is complete: nothing is left to train")
         return ledger.record()
 
 
-def _searches(sweep: Sweep, checked: Sequence[CheckedArm], ledger: Ledger) -> list[ArmSearch]:
-    return [ArmSearch(sweep, each.arm, each.fingerprints, ledger) for each in checked]
+def _searches(sweep: Sweep, ledger: Ledger) -> list[ArmSearch]:
+    return [ArmSearch(sweep, arm, fingerprints, ledger) for arm in sweep.arms]
+
+
+def _write_sweep(run: RunDirectory, text: bytes, resolved: Mapping[str, Any]) -> None:
+    run.write_bytes(RunDirectory.SWEEP_FILE, text)
+    run.write_json(RunDirectory.RESOLVED, resolved)
 
 
 def _train(work: Work, options: Options) -> None:
     """Let Ray Tune train what the searches hand out."""
     with connected(options.address, options.debug):
         available = slots(work.sweep.resources)
+        _write_sweep(work.run, options.text, work.ledger.resolved)
         record_start(work.run)
         options.console.print(
             f"{available.num_slots} trials at a time on {available.device}; "

@@ -14,9 +14,11 @@ from typing import Any
 
 from ray import cloudpickle, tune
 from ray.exceptions import RayTaskError
+from ray.tune import TuneError
 from ray.tune.experiment import Trial
 
 from fpt_ray.config import Sweep
+from fpt_ray.errors import FptRayError
 from fpt_ray.orchestrate.cluster import Slots
 from fpt_ray.search import ArmScheduler, ArmSearch, ArmSearcher, Ledger
 from fpt_ray.storage import RunDirectory
@@ -82,8 +84,19 @@ def fit(work: Work, slots: Slots, watch: Callable[[], None], scratch: str) -> No
         ),
     )
     # Tune prints to stdout, which belongs to the results.
-    with contextlib.redirect_stdout(sys.stderr):
-        tuner.fit()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            tuner.fit()
+    except TuneError as error:
+        raise _ours_behind(error) or error from error
+
+
+def _ours_behind(error: BaseException) -> FptRayError | None:
+    """Find the error of ours that Tune has wrapped: a lost lease, a storage that is full."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, FptRayError):
+        behind = behind.__cause__ or behind.__context__
+    return behind
 
 
 def _tune_config(work: Work, slots: Slots) -> tune.TuneConfig:
@@ -119,6 +132,8 @@ def _set_tune_up(slots: Slots) -> None:
         # An interrupt ends the sweep at once: everything is saved already.
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "RAY_AIR_NEW_OUTPUT": "0",
+        # Relative paths of a sweep file count from where its command was started.
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     }
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)

@@ -93,7 +93,8 @@ class SweepRecord:
 
     def winner(self, arm: str) -> TrialRecord | None:
         """Find the trial of an arm's best configuration; None before one trained to full length."""
-        return select_winner(self.of_arm(arm, "tune"), self.metric, self.direction)
+        tuned = self.of_arm(arm, "tune")
+        return select_winner(tuned, self.metric, self.direction, _num_seeds(self.resolved))
 
     def finalists(self, arm: str) -> tuple[TrialRecord, ...]:
         """Pick the final-stage trials of an arm's current winner, by seed."""
@@ -102,14 +103,14 @@ class SweepRecord:
 
 
 def select_winner(
-    trials: Iterable[TrialRecord], metric: str, direction: Direction
+    trials: Iterable[TrialRecord], metric: str, direction: Direction, num_seeds: int = 1
 ) -> TrialRecord | None:
     """Select an arm's best configuration on validation.
 
     Only configurations whose trials all trained to full length can win, since a trial that was
     stopped early was never measured where the others were. With several tuning seeds a
-    configuration counts with its mean. Ties go to the smaller validation loss, then to the smaller
-    trial id.
+    configuration counts with its mean, once all ``num_seeds`` have ended. Ties go to the smaller
+    validation loss, then to the smaller trial id.
 
     Returns:
         The winning configuration's first trial, or None if no configuration trained to full length.
@@ -117,7 +118,8 @@ def select_winner(
     groups: dict[str, list[TrialRecord]] = {}
     for trial in trials:
         groups.setdefault(configuration_key(trial.values), []).append(trial)
-    full = [g for g in groups.values() if all(t.status == "finished" and t.best for t in g)]
+    whole = [group for group in groups.values() if len(group) >= num_seeds]
+    full = [g for g in whole if all(t.status == "finished" and t.best for t in g)]
     if not full:
         return None
 
@@ -131,6 +133,10 @@ def select_winner(
 
     best = sorted(full, key=rank)[0]
     return min(best, key=lambda t: t.seed_index)
+
+
+def _num_seeds(resolved: Mapping[str, Any]) -> int:
+    return int(resolved["tune"].get("seeds", 1)) if resolved["tune"] else 1
 
 
 def configuration_key(values: Mapping[str, Any]) -> str:
@@ -156,7 +162,9 @@ def load_sweep_record(run: RunDirectory) -> SweepRecord:
 
 def load_trials(run: RunDirectory, resolved: Mapping[str, Any]) -> list[TrialRecord]:
     """Read all trials of a run directory, each with the status that its own files give it."""
-    trials = (_load_trial(run, trial_id, resolved) for trial_id in run.list(RunDirectory.TRIALS))
+    trials = (
+        _load_trial(run, trial_id, resolved) for trial_id in run.directories(RunDirectory.TRIALS)
+    )
     return [trial for trial in trials if trial is not None]
 
 
@@ -181,12 +189,17 @@ def assemble(resolved: Mapping[str, Any], trials: Sequence[TrialRecord]) -> Swee
     metric, direction = resolved["metric"], resolved["direction"]
     winners = {
         arm.name: select_winner(
-            (t for t in trials if t.arm == arm.name and t.stage == "tune"), metric, direction
+            (t for t in trials if t.arm == arm.name and t.stage == "tune"),
+            metric,
+            direction,
+            _num_seeds(resolved),
         )
         for arm in arms
     }
 
     def judged(trial: TrialRecord) -> TrialRecord:
+        # An arm's labels may have been renamed since the trial was handed out.
+        trial = dataclasses.replace(trial, labels=arms[position[trial.arm]].labels)
         winner = winners[trial.arm]
         if trial.stage == "tune" or winner is None:
             return trial

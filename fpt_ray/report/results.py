@@ -195,7 +195,7 @@ def _missing(record: SweepRecord, arm: str) -> str | None:
     running = sum(trial.status == "running" for trial in (*tuning, *finalists))
     if running:
         return f"{arm}: {running} trials have not ended"
-    if record.space and not finalists and len(tuning) < record.num_trials:
+    if record.space and len(tuning) < record.num_trials:
         return f"{arm}: {len(tuning)} of {record.num_trials} tuning trials"
     hopeless = record.space and record.winner(arm) is None
     if len(finalists) < len(record.final_seeds) and not hopeless:

@@ -160,10 +160,16 @@ def _cost(record: SweepRecord, result: SweepResult) -> str:
     steps, train_s = sum(r.steps for r in result.rows), sum(r.train_s for r in result.rows)
     reads = sum(row.tests_read for row in result.rows)
     superseded = [trial for trial in record.trials if trial.status == "superseded"]
+    again = reads - sum(trial.tests_read > 0 for trial in record.trials)
+    how = (
+        f"{again} of them again, by finalists that went on after max_steps was raised"
+        if again
+        else "once by each finalist that ended"
+    )
     text = (
         f"{plural(len(record.trials), 'trial')}, {plural(steps, 'training step')}, "
         f"{train_s:,.1f} s of training summed over all trials. The test split was read "
-        f"{plural(reads, 'time')}, once by each finalist that ended."
+        f"{plural(reads, 'time')}, {how}."
     )
     if not superseded:
         return text

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from fpt_ray.config import Arm, Sweep, trial_id
+from fpt_ray.config import Arm, Sweep, TrialSettings, trial_id
 from fpt_ray.records import Stage, TrialRecord
 from fpt_ray.records.sweep import select_winner
 from fpt_ray.search.ledger import Ledger
@@ -19,12 +19,17 @@ class ArmSearch:
     Args:
         sweep: the sweep.
         arm: the arm.
-        fingerprints: of the arm's weights and data; they are part of every trial's identity.
+        fingerprints: tells those of the weights and data of a trial's settings, which are part
+            of its identity; tuned values may change them.
         ledger: what is known so far; read here, written by whoever takes a trial.
     """
 
     def __init__(
-        self, sweep: Sweep, arm: Arm, fingerprints: Mapping[str, str], ledger: Ledger
+        self,
+        sweep: Sweep,
+        arm: Arm,
+        fingerprints: Callable[[TrialSettings], Mapping[str, str]],
+        ledger: Ledger,
     ) -> None:
         self.name = arm.name
         self._sweep = sweep
@@ -32,7 +37,7 @@ class ArmSearch:
         self._fingerprints = fingerprints
         self._ledger = ledger
         self._interrupted = self._unfinished("tune")
-        self._waiting: list[TrialRecord] = []
+        self._waiting = self._missing_seeds()
         self._exhausted = sweep.tune is None
         self._finalists: Iterator[TrialRecord] | None = None
         self.done = False
@@ -78,11 +83,28 @@ class ArmSearch:
         if slot >= tune.num_configurations:
             self._exhausted = True
             return []
-        values = propose(tune, self._sweep.seed, slot, trials)
+        values = propose(tune, self._sweep.seed, slot, trials, self._is_known)
         if values is None:
             self._exhausted = True
             return []
         return [self._trial("tune", slot, index, values) for index in range(tune.seeds)]
+
+    def _is_known(self, values: Values) -> bool:
+        """Tell whether a configuration was handed out before, however its values are written."""
+        return self._trial("tune", 0, 0, values).trial_id in self._ledger.trials
+
+    def _missing_seeds(self) -> list[TrialRecord]:
+        """List the tuning seeds that a driver died before handing out."""
+        known = self._ledger.of_arm(self.name, "tune")
+        configurations = {t.slot: dict(t.values) for t in known}
+        num_seeds = self._sweep.tune.seeds if self._sweep.tune else 0
+        return [
+            trial
+            for slot, values in configurations.items()
+            for index in range(num_seeds)
+            if (trial := self._trial("tune", slot, index, values)).trial_id
+            not in self._ledger.trials
+        ]
 
     def _next_finalist(self) -> TrialRecord | None:
         if self._finalists is None:
@@ -97,7 +119,7 @@ class ArmSearch:
         if self._sweep.tune is not None:
             tune = self._sweep.tune
             winner = select_winner(
-                self._ledger.of_arm(self.name, "tune"), tune.metric, tune.direction
+                self._ledger.of_arm(self.name, "tune"), tune.metric, tune.direction, tune.seeds
             )
             if winner is None:
                 return []
@@ -111,7 +133,7 @@ class ArmSearch:
         settings = self._arm.settings.with_values(values)
         seed = trial_seed(self._sweep.seed, stage, seed_index)
         return TrialRecord(
-            trial_id=trial_id(settings, seed, self._fingerprints),
+            trial_id=trial_id(settings, seed, self._fingerprints(settings)),
             stage=stage,
             arm=self.name,
             labels=dict(self._arm.labels),

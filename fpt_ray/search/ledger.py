@@ -28,15 +28,16 @@ class Ledger:
     """The driver's view of a run directory, and its only writer of configurations and logs.
 
     Args:
-        run: the run directory; its ``resolved.json`` must be written already.
+        run: the run directory.
         lease: checked before every write, so that a driver that lost the directory stops writing.
+        resolved: the sweep as understood now.
     """
 
-    def __init__(self, run: RunDirectory, lease: Lease) -> None:
+    def __init__(self, run: RunDirectory, lease: Lease, resolved: Mapping[str, Any]) -> None:
         self._run = run
         self._lease = lease
-        self._resolved = run.read_json(RunDirectory.RESOLVED)
-        trials = load_trials(run, self._resolved)
+        self.resolved = resolved
+        trials = load_trials(run, resolved)
         self.trials: dict[str, TrialRecord] = {t.trial_id: t for t in trials}
         self._logs: dict[str, bytes] = {}
         self._sequence = max((e.sequence for t in trials for e in t.evaluations), default=-1)
@@ -44,11 +45,11 @@ class Ledger:
     @property
     def max_steps(self) -> int:
         """How many steps a full-length trial has."""
-        return int(self._resolved["max_steps"])
+        return int(self.resolved["max_steps"])
 
     def record(self) -> SweepRecord:
         """Look at the whole sweep as it stands."""
-        return assemble(self._resolved, list(self.trials.values()))
+        return assemble(self.resolved, list(self.trials.values()))
 
     def of_arm(self, arm: str, stage: str) -> list[TrialRecord]:
         """Pick an arm's trials of one stage, in the order of their slots."""
@@ -61,7 +62,14 @@ class Ledger:
         config = {name: getattr(trial, name) for name in CONFIG_FIELDS}
         self._run.write_json(self._run.config_of(trial.trial_id), config)
         self._run.delete(self._run.failure_of(trial.trial_id))
-        self.trials[trial.trial_id] = dataclasses.replace(trial, status="running", reason=None)
+        former = self.trials.get(trial.trial_id)
+        self.trials[trial.trial_id] = dataclasses.replace(
+            trial,
+            status="running",
+            reason=None,
+            evaluations=former.evaluations if former else (),
+            best=former.best if former else None,
+        )
 
     def log(self, trial_id: str, result: Mapping[str, Any], decision: Decision) -> None:
         """Commit an evaluation and what was decided on it.
@@ -118,5 +126,5 @@ class Ledger:
             evaluations=evaluations,
             status=status,
             reason=reason,
-            best=best_of(evaluations, self._resolved["metric"], self._resolved["direction"]),
+            best=best_of(evaluations, self.resolved["metric"], self.resolved["direction"]),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ import numpy as np
 from fpt_ray.config import Domain, GridSearcher, OptunaSearcher, Tune
 from fpt_ray.records import TrialRecord
 from fpt_ray.records.studies import distribution, from_optuna, to_study_trials
-from fpt_ray.records.sweep import configuration_key
 from fpt_ray.seeding import derive_seed
 
 Values = dict[str, Any]
@@ -27,7 +26,13 @@ MAX_DRAWS = 1000
 MAX_MODEL_DRAWS = 10
 
 
-def propose(tune: Tune, seed: int, slot: int, trials: Sequence[TrialRecord]) -> Values | None:
+def propose(
+    tune: Tune,
+    seed: int,
+    slot: int,
+    trials: Sequence[TrialRecord],
+    is_known: Callable[[Values], bool],
+) -> Values | None:
     """Propose an arm's next configuration.
 
     Every draw is seeded by (sweep seed, slot): equal slots of all arms draw alike, and a slot draws
@@ -39,20 +44,20 @@ def propose(tune: Tune, seed: int, slot: int, trials: Sequence[TrialRecord]) -> 
         seed: the sweep's seed.
         slot: the number of the configuration in its arm, from 0.
         trials: the arm's tuning trials so far, running ones included.
+        is_known: tells whether the arm has a configuration already.
 
     Returns:
         The tuned values by dotted key, or None if the space holds no further configuration.
     """
-    known = {configuration_key(t.values) for t in trials}
     if isinstance(tune.searcher, GridSearcher):
-        return next((v for v in _grid(tune.space) if configuration_key(v) not in known), None)
+        return next((values for values in _grid(tune.space) if not is_known(values)), None)
     for draw in range(MAX_DRAWS):
         draw_seed = derive_seed(seed, tune.searcher.name, slot, draw)
         if isinstance(tune.searcher, OptunaSearcher) and draw < MAX_MODEL_DRAWS:
             values = _optuna(tune, draw_seed, trials)
         else:
             values = _random(tune.space, draw_seed)
-        if configuration_key(values) not in known:
+        if not is_known(values):
             return values
     return None
 

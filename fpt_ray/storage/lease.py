@@ -122,6 +122,7 @@ class Lease:
                 "token": self._token,
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
+                "pid_namespace": _pid_namespace(),
                 "process_started": _process_start(os.getpid()),
                 "renewals": self._renewals,
                 "renewed_at": time.time(),
@@ -171,7 +172,8 @@ def _describe(holder: dict[str, Any]) -> str:
 
 
 def _on_this_host(holder: dict[str, Any]) -> bool:
-    return holder.get("host") == socket.gethostname()
+    here = (socket.gethostname(), _pid_namespace())
+    return (holder.get("host"), holder.get("pid_namespace")) == here
 
 
 def _lives_here(holder: dict[str, Any]) -> bool:
@@ -180,6 +182,14 @@ def _lives_here(holder: dict[str, Any]) -> bool:
 
 def _died_here(holder: dict[str, Any]) -> bool:
     return _on_this_host(holder) and not _lives_here(holder)
+
+
+def _pid_namespace() -> str | None:
+    """Name the namespace that process ids count in: containers may share a host's name."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None
 
 
 def _process_start(pid: int) -> str | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pyarrow import ArrowException, fs
 
@@ -36,13 +38,13 @@ class RunDirectory:
     TRIALS = "trials"
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
-        text = os.fspath(location)
+        text = _local_form(os.fspath(location))
         self.local_path: Path | None = None
-        if "://" in text and not text.startswith("file://"):
+        if "://" in text:
             self.uri = text
             self._fs, self._base = _filesystem(self.uri)
         else:
-            self.local_path = Path(text.removeprefix("file://")).expanduser().absolute()
+            self.local_path = Path(text).expanduser().absolute()
             self.uri = str(self.local_path)
             self._fs, self._base = fs.LocalFileSystem(), str(self.local_path)
 
@@ -95,14 +97,22 @@ class RunDirectory:
         except (OSError, ArrowException) as error:
             raise self._unreachable(error) from error
 
-    def list(self, relative: str = "") -> list[str]:
+    def entries(self, relative: str = "") -> list[str]:
         """List the names of a directory's entries, sorted; a missing directory has none."""
+        return sorted(info.base_name for info in self._infos(relative))
+
+    def directories(self, relative: str = "") -> list[str]:
+        """List the names of the directories in a directory, sorted; stray files are no matter."""
+        infos = self._infos(relative)
+        return sorted(i.base_name for i in infos if i.type == fs.FileType.Directory)
+
+    def _infos(self, relative: str) -> Sequence[fs.FileInfo]:
         selector = fs.FileSelector(self._path(relative), allow_not_found=True)
         try:
             infos = self._fs.get_file_info(selector)
         except (OSError, ArrowException) as error:
             raise self._unreachable(error) from error
-        return sorted(info.base_name for info in infos if info.base_name != "")
+        return [info for info in infos if info.base_name]
 
     def read_bytes(self, relative: str) -> bytes | None:
         """Read a whole file, or return None if there is none."""
@@ -155,7 +165,12 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"not JSON: {error}",
                 where=self._path(relative),
-                fix="restore the file from a backup, or delete its folder to train that trial anew",
+                fix="restore the file from a backup, or "
+                + (
+                    "delete its folder to train that trial anew"
+                    if relative.startswith(f"{self.TRIALS}/")
+                    else "give the sweep another name"
+                ),
             ) from error
 
     def write_json(self, relative: str, value: Any) -> None:
@@ -189,6 +204,24 @@ class RunDirectory:
             fix="check that the place exists, that you may write there, and its credentials; "
             "or give another one with --storage",
         )
+
+
+def _local_form(location: str) -> str:
+    """Write a ``file://`` URI as the path that it names; leave anything else alone.
+
+    Raises:
+        RunDirectoryError: the URI names another host, or no absolute path.
+    """
+    if not location.startswith("file://"):
+        return location
+    parts = urlsplit(location)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise RunDirectoryError(
+            "not a file URI of this machine",
+            where=location,
+            fix="write file:///absolute/path, or the path alone",
+        )
+    return unquote(parts.path)
 
 
 def _join(location: str, relative: str) -> str:

@@ -37,6 +37,7 @@ class Description:
         by_group: (trained, total) numbers of each group that the model has.
         seq_length: tokens in a sequence of the task.
         num_positions: the longest sequence that the model takes.
+        trained: names of the parameters that get updates.
     """
 
     trained_parameters: int
@@ -44,6 +45,7 @@ class Description:
     by_group: dict[str, tuple[int, int]]
     seq_length: int
     num_positions: int
+    trained: frozenset[str]
 
 
 def build_trainer(
@@ -97,6 +99,7 @@ def describe(settings: TrialSettings) -> Description:
         by_group=by_group,
         seq_length=task.spec.seq_length,
         num_positions=backbone.config.max_position_embeddings,
+        trained=trained,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fpt_ray.config import load_sweep
+from fpt_ray.orchestrate.resolved import resolve
 from fpt_ray.search import ArmScheduler, Ledger
 from fpt_ray.storage import Lease, RunDirectory
 from tests.e2e.conftest import Workplace, assert_every_evaluation_once, descendants, wait_until
@@ -32,8 +33,9 @@ def close(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> bool:
 def assert_rungs_equal_the_log(workplace: Workplace, file: Path) -> None:
     """Rebuild the scheduler from the log and compare its rungs with the log itself."""
     run = RunDirectory(workplace.folder / "runs" / "demo")
+    sweep = load_sweep(file)
     with Lease(run) as lease:
-        scheduler = ArmScheduler(load_sweep(file), Ledger(run, lease))
+        scheduler = ArmScheduler(sweep, Ledger(run, lease, resolve(sweep)))
     record = workplace.record()
     for arm, inner in scheduler.arms.items():
         rungs = dict(inner._brackets[0]._rungs)  # type: ignore[attr-defined]

@@ -88,20 +88,28 @@ def test_a_second_driver_is_refused_and_an_interrupt_loses_nothing(workplace: Wo
     wait_until(lambda: workplace.num_evaluations() > 2)
     refused = workplace.run(file, code=1)
     assert f"another driver is using this run directory: process {driver.pid}" in refused.stderr
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(signal.SIGTERM)
     _, stderr = driver.communicate(timeout=400)
     assert driver.returncode == 130
-    assert "run the same command to go on" in stderr
+    assert "interrupted; run the same command to go on" in stderr
+    assert "Stack" not in stderr
+    assert "*** SIG" not in stderr
     assert not (workplace.folder / "runs" / "demo" / "lease.json").exists()
     assert_every_evaluation_once(workplace.record())
 
 
 def test_a_trial_that_raises_is_retried_and_then_fails_alone(workplace: Workplace) -> None:
     file = workplace.write(rates=[1e-3], max_steps=20)
+    # A backbone's relative path counts from where the command is started.
+    backbone = workplace.folder / "my backbone"
+    backbone.mkdir()
+    shape = {"n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 32}
+    (backbone / "config.json").write_text(json.dumps({"model_type": "gpt2", **shape}))
     # A batch of 2**40 sequences fits into no memory.
     too_large = "{training.batch_size: 1099511627776}"
     file.write_text(file.read_text().replace("{model.trained: [all]}", too_large))
-    done = workplace.run(file, "--set", "failures.max_failures=1", code=1)
+    backbone_set = ["--set", f"model.backbone=./{backbone.name}"]
+    done = workplace.run(file, "--set", "failures.max_failures=1", *backbone_set, code=1)
     record = workplace.record()
     (failed,) = (t for t in record.trials if t.status == "failed")
     assert failed.arm == "all"

@@ -61,7 +61,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "fewer arms": (
         {"compare": compare(a=1.0, b=2.0)},
         {"compare": compare(a=1.0)},
-        "(nothing)",
+        "arm b is no longer in the file: it contradicts",
     ),
     "other settings": (
         {"training": {"eval_every": 2, "max_steps": 18}},
@@ -146,7 +146,7 @@ def test_arms_that_compute_the_same_are_refused(tmp_path: Path) -> None:
         }
     }
     sweep = sweep_with(compare=twins)
-    assert len(check_arms(sweep, "demo.yaml")) == 2
+    check_arms(sweep, "demo.yaml")
     copies = [tmp_path / "one", tmp_path / "two"]
     for copy in copies:
         copy.mkdir()
@@ -156,6 +156,23 @@ def test_arms_that_compute_the_same_are_refused(tmp_path: Path) -> None:
     same = {"backbone": {c.name: {"model.backbone": str(c)} for c in copies}}
     with pytest.raises(SweepFileError, match="the arms one and two compute the same"):
         check_arms(sweep_with(compare=same), "demo.yaml")
+    groups = ["input", "output", "positions", "layer_norm", "attention", "feed_forward"]
+    spelled = {"trained": {"a": {"model.trained": ["all"]}, "b": {"model.trained": groups}}}
+    with pytest.raises(SweepFileError, match="the arms a and b compute the same"):
+        check_arms(sweep_with(compare=spelled), "demo.yaml")
+
+
+def test_tuned_backbones_are_checked_before_the_first_trial() -> None:
+    tuned = {"space": {"model.backbone": {"grid": ["tiny-gpt2", "./gone/too"]}}}
+    with pytest.raises(SweepFileError, match="gone/too"):
+        check_arms(sweep_with(tune=tuned), "demo.yaml")
+
+
+def test_a_change_in_one_arm_names_it() -> None:
+    with pytest.raises(SweepFileError) as refusal:
+        edit(sweep_with(compare=compare(a=1.0, b=2.0)), sweep_with(compare=compare(a=1.0, b=3.0)))
+    (problem,) = refusal.value.problems
+    assert problem.what.startswith("model.orthogonal_gain: 2.0 -> 3.0 (arm b) contradicts")
 
 
 def test_the_problems_of_all_arms_are_told_at_once() -> None:

@@ -11,7 +11,7 @@ import pytest
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from fpt_ray.config import Sweep
+from fpt_ray.config import Sweep, TrialSettings
 from fpt_ray.orchestrate.resolved import resolve
 from fpt_ray.records import SweepRecord
 from fpt_ray.search import ArmScheduler, ArmSearch, ArmSearcher, Ledger
@@ -39,6 +39,11 @@ def sweep_with(**changes: Any) -> Sweep:
         "final": {"seeds": 2},
     }
     return Sweep.model_validate(base | changes)
+
+
+def fingerprints(settings: TrialSettings) -> dict[str, str]:
+    """Imitate those of weights: two backbones have two."""
+    return {"backbone": settings.model.backbone}
 
 
 class KilledError(Exception):
@@ -69,10 +74,9 @@ def drive(
 ) -> tuple[SweepRecord, ArmScheduler]:
     """Imitate Tune: ask for trials, advance one at random, obey the decision."""
     rng = random.Random(seed)
-    run.write_json(RunDirectory.RESOLVED, resolve(sweep))
     with Lease(run) as lease:
-        ledger = Ledger(run, lease)
-        searches = [ArmSearch(sweep, arm, {}, ledger) for arm in sweep.arms]
+        ledger = Ledger(run, lease, resolve(sweep))
+        searches = [ArmSearch(sweep, arm, fingerprints, ledger) for arm in sweep.arms]
         searcher = ArmSearcher(searches, ledger, slots, {})
         scheduler = ArmScheduler(sweep, ledger)
         live: list[dict[str, Any]] = []
@@ -138,7 +142,7 @@ def test_a_driver_that_is_killed_again_and_again_loses_and_doubles_nothing(
     for attempt in range(8):
         with pytest.raises(KilledError):
             drive(run, sweep_with(), seed + attempt, kill_after=rng.randrange(1, 6))
-        logs = {t: run.read_bytes(run.log_of(t)) or b"" for t in run.list("trials")}
+        logs = {t: run.read_bytes(run.log_of(t)) or b"" for t in run.entries("trials")}
         assert all(logs[t].startswith(former) for t, former in before.items())
         before = logs
     record, scheduler = drive(run, sweep_with(), seed)
@@ -261,10 +265,9 @@ def test_tuning_seeds_repeat_every_configuration(run: RunDirectory) -> None:
 
 def test_a_step_that_is_in_the_log_is_not_counted_twice(run: RunDirectory) -> None:
     sweep = sweep_with()
-    run.write_json(RunDirectory.RESOLVED, resolve(sweep))
     with Lease(run) as lease:
-        ledger = Ledger(run, lease)
-        searches = [ArmSearch(sweep, arm, {}, ledger) for arm in sweep.arms]
+        ledger = Ledger(run, lease, resolve(sweep))
+        searches = [ArmSearch(sweep, arm, fingerprints, ledger) for arm in sweep.arms]
         scheduler = ArmScheduler(sweep, ledger)
         config = ArmSearcher(searches, ledger, 1, {}).suggest("x")
         assert isinstance(config, dict)
@@ -279,10 +282,9 @@ def test_a_step_that_is_in_the_log_is_not_counted_twice(run: RunDirectory) -> No
 
 def test_a_diverged_trial_ends_and_enters_no_rung(run: RunDirectory) -> None:
     sweep = sweep_with()
-    run.write_json(RunDirectory.RESOLVED, resolve(sweep))
     with Lease(run) as lease:
-        ledger = Ledger(run, lease)
-        searches = [ArmSearch(sweep, arm, {}, ledger) for arm in sweep.arms]
+        ledger = Ledger(run, lease, resolve(sweep))
+        searches = [ArmSearch(sweep, arm, fingerprints, ledger) for arm in sweep.arms]
         scheduler = ArmScheduler(sweep, ledger)
         config = ArmSearcher(searches, ledger, 1, {}).suggest("x")
         assert isinstance(config, dict)
@@ -298,3 +300,38 @@ def test_a_diverged_trial_ends_and_enters_no_rung(run: RunDirectory) -> None:
         ended = ledger.trials[config["trial"]["trial_id"]]
         assert (ended.status, ended.steps, ended.reason) == ("diverged", 1, "loss is nan")
         assert all(not values for values in rungs(scheduler.arms[ended.arm]).values())
+
+
+def test_a_tuned_backbone_is_part_of_the_identity(run: RunDirectory) -> None:
+    tune = {"space": {"model.backbone": {"grid": ["tiny-bert", "tiny-gpt2"]}}}
+    record, _ = drive(run, sweep_with(tune=tune), 0)
+    tuned = record.of_arm("good", "tune")
+    assert [t.values["model.backbone"] for t in tuned] == ["tiny-bert", "tiny-gpt2"]
+
+
+def test_one_configuration_in_two_spellings_is_trained_once(run: RunDirectory) -> None:
+    before, _ = drive(run, sweep_with(tune={"space": {"training.dropout": {"grid": [0, 0.1]}}}), 0)
+    respelled = {"space": {"training.dropout": {"grid": [0.0, 0.1, 0.2]}}}
+    after, _ = drive(run, sweep_with(tune=respelled), 0)
+    new = [t for t in after.trials if t.trial_id in trained(before, after)]
+    assert [t.values for t in new if t.stage == "tune"] == [{"training.dropout": 0.2}] * 2
+    orders = {"model.trained": {"grid": [["input", "output"], ["output", "input"]]}}
+    other = RunDirectory(f"{run.uri}_2")
+    record, _ = drive(other, sweep_with(tune={"space": orders}), 0)
+    assert len(record.of_arm("good", "tune")) == 1
+
+
+@pytest.mark.parametrize("kill_after", range(0, 60, 7))
+def test_tuning_seeds_are_completed_after_a_kill(run: RunDirectory, kill_after: int) -> None:
+    tune = {"space": {"training.learning_rate": {"grid": RATES[:2]}}, "seeds": 2}
+    with pytest.raises(KilledError):
+        drive(run, sweep_with(tune=tune), 0, kill_after=kill_after)
+    record, _ = drive(run, sweep_with(tune=tune), 0)
+    assert [len(record.of_arm(arm.name, "tune")) for arm in record.arms] == [4, 4]
+
+
+def test_a_renamed_axis_renames_what_was_trained_before(run: RunDirectory) -> None:
+    drive(run, sweep_with(), 0)
+    gains = {"good": {"model.orthogonal_gain": 1.0}, "hopeless": {"model.orthogonal_gain": 2.0}}
+    record, _ = drive(run, sweep_with(compare={"renamed": gains}), 0)
+    assert {tuple(t.labels) for t in record.trials} == {("renamed",)}

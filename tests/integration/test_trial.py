@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fpt_ray.config import TrialSettings
-from fpt_ray.errors import CheckpointError
+from fpt_ray.errors import CheckpointError, TrialError
 from fpt_ray.records import EvaluationRecord
 from fpt_ray.storage import RunDirectory
 from fpt_ray.trial import TrialSession, TrialTrainable
@@ -135,6 +135,14 @@ def test_a_longer_trial_goes_on_from_its_end(run: RunDirectory) -> None:
     for _ in range(4):
         commit(run, short.advance())
     assert session(run, trial(max_steps=30)).advance()["step"] == 25
+
+
+def test_a_trial_that_has_ended_is_not_started_again(run: RunDirectory) -> None:
+    ended = session(run)
+    for _ in range(4):
+        commit(run, ended.advance())
+    with pytest.raises(TrialError, match="all steps are in the log"):
+        session(run).advance()
 
 
 def test_divergence_is_reported_with_its_step_and_saves_no_state(run: RunDirectory) -> None:

@@ -36,9 +36,9 @@ def test_a_report_is_all_the_files_that_readers_open(run: Any, finished: Any) ->
     report = write_report(run)
     for name in ("trials.parquet", "evaluations.parquet", "studies/journal.log"):
         assert run.exists(name)
-    assert run.list("report") == ["figures", "summary.md"]
-    assert run.list("report/figures") == ["curves.png", "curves.svg", "search.png", "search.svg"]
-    assert run.list("tensorboard") == ["pretrained", "random"]
+    assert run.entries("report") == ["figures", "summary.md"]
+    assert run.entries("report/figures") == ["curves.png", "curves.svg", "search.png", "search.svg"]
+    assert run.entries("tensorboard") == ["pretrained", "random"]
     assert [row.arm for row in report.rows] == ["pretrained", "random"]
 
 
@@ -84,7 +84,7 @@ def test_a_sweep_without_a_search_has_one_figure(run: Any, new_sweep: Any) -> No
     sweep.final("default", None, 0, 0.9)
     save(run, sweep.record(), loggers=())
     report = write_report(run)
-    assert run.list("report/figures") == ["curves.png", "curves.svg"]
+    assert run.entries("report/figures") == ["curves.png", "curves.svg"]
     assert not run.exists("tensorboard")
     assert not run.exists("studies")
     assert report.to_json()["missing"] == ["default: 1 of 3 final seeds"]
@@ -99,7 +99,7 @@ def test_a_sweep_without_a_single_trial_has_a_report(run: Any, new_sweep: Any) -
 def test_live_updates_write_no_summary(run: Any, finished: Any) -> None:
     record = finished.record(loggers=["tensorboard"])
     write_live(run, record, previous=None)
-    assert run.list() == ["evaluations.parquet", "studies", "tensorboard", "trials.parquet"]
+    assert run.entries() == ["evaluations.parquet", "studies", "tensorboard", "trials.parquet"]
 
 
 def test_what_is_no_run_directory_is_refused(run: Any) -> None:

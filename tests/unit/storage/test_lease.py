@@ -30,6 +30,7 @@ def foreign(**changes: Any) -> dict[str, Any]:
         "token": "other",
         "host": "another-host",
         "pid": 7,
+        "pid_namespace": lease._pid_namespace(),
         "process_started": "1",
         "renewals": 1,
         "renewed_at": 0.0,
@@ -40,7 +41,7 @@ def foreign(**changes: Any) -> dict[str, Any]:
 def test_a_released_lease_leaves_nothing(run: RunDirectory) -> None:
     with Lease(run):
         assert run.exists(RunDirectory.LEASE)
-    assert run.list() == []
+    assert run.entries() == []
 
 
 def test_a_second_driver_is_refused_and_told_by_whom(run: RunDirectory) -> None:

@@ -17,7 +17,7 @@ def run(tmp_path: Path) -> RunDirectory:
 def test_what_was_written_is_read(run: RunDirectory) -> None:
     run.write_bytes("trials/a/state.safetensors", b"\0\1")
     assert run.read_bytes("trials/a/state.safetensors") == b"\0\1"
-    assert run.list("trials") == ["a"]
+    assert run.entries("trials") == ["a"]
     assert run.exists("trials/a")
     assert run.name == "ünïcode"
 
@@ -25,7 +25,7 @@ def test_what_was_written_is_read(run: RunDirectory) -> None:
 def test_what_is_missing_reads_as_none(run: RunDirectory) -> None:
     assert run.read_bytes("nowhere") is None
     assert run.read_json("nowhere.json") is None
-    assert run.list("nowhere") == []
+    assert run.entries("nowhere") == []
     assert not run.exists()
     run.delete("nowhere")
 
@@ -34,7 +34,7 @@ def test_a_write_replaces_the_whole_file_and_leaves_no_temporary(run: RunDirecto
     run.write_json("a.json", {"long": "x" * 100})
     run.write_json("a.json", {"short": 1})
     assert run.read_json("a.json") == {"short": 1}
-    assert run.list() == ["a.json"]
+    assert run.entries() == ["a.json"]
 
 
 def test_a_failed_write_keeps_the_former_file(
@@ -49,7 +49,7 @@ def test_a_failed_write_keeps_the_former_file(
     with pytest.raises(RunDirectoryError, match="No space left on device"):
         run.write_bytes("log", b"new")
     assert run.read_bytes("log") == b"former"
-    assert run.list() == ["log"]
+    assert run.entries() == ["log"]
 
 
 def test_leftovers_of_killed_writers_are_swept(run: RunDirectory) -> None:
@@ -64,8 +64,25 @@ def test_leftovers_of_killed_writers_are_swept(run: RunDirectory) -> None:
 
 def test_a_damaged_json_file_is_named(run: RunDirectory) -> None:
     run.write_bytes("resolved.json", b"{")
-    with pytest.raises(RunDirectoryError, match=r"resolved\.json: not JSON.*\n  fix: restore"):
+    with pytest.raises(RunDirectoryError, match=r"resolved\.json: not JSON.*\n.*another name"):
         run.read_json("resolved.json")
+    run.write_bytes("trials/t/config.json", b"{")
+    with pytest.raises(RunDirectoryError, match="delete its folder to train that trial anew"):
+        run.read_json("trials/t/config.json")
+
+
+def test_a_stray_file_among_directories_is_no_directory(run: RunDirectory) -> None:
+    run.write_bytes("trials/a/log", b"")
+    run.write_bytes("trials/.DS_Store", b"")
+    assert run.directories("trials") == ["a"]
+    assert run.entries("trials") == [".DS_Store", "a"]
+
+
+def test_a_file_uri_is_the_path_that_it_names() -> None:
+    assert RunDirectory("file:///tmp/a%20b").uri == "/tmp/a b"
+    assert RunDirectory("file://localhost/tmp/x").uri == "/tmp/x"
+    with pytest.raises(RunDirectoryError, match="not a file URI of this machine"):
+        RunDirectory("file://elsewhere/tmp/x")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
