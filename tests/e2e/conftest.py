@@ -70,6 +70,8 @@ class Workplace:
             "PYTHONPATH": str(ROOT),
             "FPT_RAY_CACHE": str(self.folder / "cache"),
             "RAY_TMPDIR": str(self.folder.parent.parent),
+            # Ray's workers are nice to other work by default, and would starve on a busy machine.
+            "RAY_worker_niceness": "0",
         }
 
     def write(self, **changes: Any) -> Path:
