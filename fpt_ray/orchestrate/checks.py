@@ -42,7 +42,10 @@ def check_arms(sweep: Sweep, file: str) -> None:
 def _computation(settings: TrialSettings) -> str:
     """Name what settings compute, whatever their spelling and wherever their weights lie."""
     content = identity(settings)
-    content["model"]["trained"] = sorted(describe(settings).trained)
+    content["model"] = {
+        **content.get("model", {}),
+        "trained": sorted(describe(settings).trained),
+    }
     return repr((sorted(content.items()), sorted(fingerprints(settings).items())))
 
 

@@ -11,9 +11,9 @@ import ray
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
-from fpt_ray.config import Resources, Sweep
+from fpt_ray.config import Resources, Sweep, load_sweep
 from fpt_ray.errors import FptRayError, SweepFileError
-from fpt_ray.orchestrate import cluster
+from fpt_ray.orchestrate import checks, cluster
 from fpt_ray.orchestrate.checks import check_arms
 from fpt_ray.orchestrate.progress import Progress, arm_line, remaining_steps
 from fpt_ray.orchestrate.resolved import check_edits, resolve
@@ -22,6 +22,7 @@ from fpt_ray.plan import plan_sweep, rungs_of
 from fpt_ray.storage import RunDirectory
 from tests.integration.test_search import ASHA, GRID, drive, sweep_with
 
+ROOT = Path(__file__).parents[2]
 RUN = RunDirectory("/nowhere/demo")
 
 
@@ -160,6 +161,14 @@ def test_arms_that_compute_the_same_are_refused(tmp_path: Path) -> None:
     spelled = {"trained": {"a": {"model.trained": ["all"]}, "b": {"model.trained": groups}}}
     with pytest.raises(SweepFileError, match="the arms a and b compute the same"):
         check_arms(sweep_with(compare=spelled), "demo.yaml")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "sweeps").rglob("*.yaml")), ids=lambda f: f.stem)
+def test_the_arms_of_every_shipped_sweep_can_be_built(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "fingerprints", lambda settings: {})
+    check_arms(load_sweep(file), str(file))
 
 
 def test_tuned_backbones_are_checked_before_the_first_trial() -> None:
