@@ -82,7 +82,8 @@ class Workplace:
             "rates": [1e-3, 1e-2],
             "scheduler": "{name: fifo}",
             "seeds": 2,
-            "resources": "{pack: auto}",
+            # One worker, since starting each costs more than these trials' training.
+            "resources": "{pack: 1}",
         } | changes
         file = self.folder / "my sweep.yaml"
         file.write_text(SWEEP.format(**fields))
@@ -169,7 +170,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     """
     with workplace_in(tmp_path_factory.mktemp("finished")) as place:
         place.python = environment_in(place.folder)
-        place.output = place.run(place.write(rates=RATES), "--json").stdout
+        place.output = place.run(
+            place.write(rates=RATES, resources="{pack: auto}"), "--json"
+        ).stdout
         yield place
 
 
