@@ -13,10 +13,17 @@ from fpt_ray.config.data_settings import data_settings
 from fpt_ray.config.domains import Choice, Domain, Grid, IntUniform, LogUniform, Uniform
 from fpt_ray.config.identity import identity, trial_id
 from fpt_ray.config.load import load_sweep
+from fpt_ray.config.models import (
+    CheckpointInit,
+    EndSettings,
+    FPTSettings,
+    LSTMSettings,
+    ModelSettings,
+    NoBackboneSettings,
+)
 from fpt_ray.config.selectors import GROUPS, ParameterRole, parse_selectors, resolve
 from fpt_ray.config.settings import (
     DataSettings,
-    ModelSettings,
     OptimizerSettings,
     TrainingSettings,
     TrialSettings,
@@ -43,18 +50,23 @@ __all__ = [
     "BackboneShape",
     "BitMemory",
     "BitXor",
+    "CheckpointInit",
     "Choice",
     "DataSettings",
     "Domain",
+    "EndSettings",
+    "FPTSettings",
     "Failures",
     "FifoScheduler",
     "Final",
     "Grid",
     "GridSearcher",
     "IntUniform",
+    "LSTMSettings",
     "LogUniform",
     "Mnist",
     "ModelSettings",
+    "NoBackboneSettings",
     "OptimizerSettings",
     "OptunaSearcher",
     "ParameterRole",

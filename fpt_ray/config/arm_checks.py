@@ -90,8 +90,9 @@ def check_repeated_arms(sweep: Sweep) -> Iterator[Finding]:
 
 
 def _fingerprint(settings: TrialSettings) -> str:
-    place = (settings.model.backbone, settings.data.dir)
-    return json.dumps([identity(settings), place], sort_keys=True)
+    named = settings.compact()
+    places = (named["model"].get("backbone"), named["model"].get("init"), settings.data.dir)
+    return json.dumps([identity(settings), places], sort_keys=True)
 
 
 def _check_arm(sweep: Sweep, labels: dict[str, str], file: Entry) -> Iterator[Located]:

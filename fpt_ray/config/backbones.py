@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fpt_ray.config.selectors import LAYERED_GROUPS, ParameterRole
+from fpt_ray.config.selectors import ParameterRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class BackboneShape:
         ends = ["input", "output", "positions", "layer_norm"]
         # GPT-2 has no token types; they are what BERT's "other" holds.
         ends += ["other"] if self.family == "bert" else []
-        blocks = [(group, layer) for layer in range(self.num_layers) for group in LAYERED_GROUPS]
+        groups = ("layer_norm", "attention", "feed_forward")
+        blocks = [(group, layer) for layer in range(self.num_layers) for group in groups]
         return (
             *(ParameterRole(group, group, None, 1) for group in ends),
             *(ParameterRole(f"{group}.{layer}", group, layer, 1) for group, layer in blocks),

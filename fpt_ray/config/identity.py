@@ -7,22 +7,26 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fpt_ray.config.settings import DEFAULT_TRAINED, TrialSettings
+from fpt_ray.config.models import CheckpointInit, FPTSettings
+from fpt_ray.config.settings import TrialSettings
 
 
 def identity(settings: TrialSettings) -> dict[str, Any]:
     """Reduce settings to what decides a trial's evaluations up to any step, weights and data aside.
 
     Left out are max_steps (a longer trial is the same trial), the data's place and mode, the
-    backbone's name (its fingerprint stands for it), and fields at their default (so that a new
-    field orphans no results).
+    backbone's name and a checkpoint's place (fingerprints stand for them), and fields at their
+    default (so that a new field orphans no results).
     """
     data = settings.compact()
     data.pop("data", None)
-    data["model"].pop("backbone")
+    data["model"].pop("backbone", None)
+    if isinstance(settings.model, FPTSettings) and isinstance(settings.model.init, CheckpointInit):
+        data["model"]["init"] = "checkpoint"
     # A list of selectors means their union, whatever its order.
     data["model"].pop("trained", None)
-    if set(settings.model.trained) != set(DEFAULT_TRAINED):
+    default = type(settings.model).model_fields["trained"].default
+    if set(settings.model.trained) != set(default):
         data["model"]["trained"] = sorted(set(settings.model.trained))
     data.get("training", {}).pop("max_steps", None)
     return {section: fields for section, fields in data.items() if fields}

@@ -9,8 +9,9 @@ from pathlib import Path
 from fpt_ray.config.backbones import UNTRAINED, BackboneShape
 from fpt_ray.config.base import KeyPath
 from fpt_ray.config.findings import Finding
+from fpt_ray.config.models import FPTSettings
 from fpt_ray.config.selectors import parse_selectors
-from fpt_ray.config.settings import ModelSettings, TrialSettings
+from fpt_ray.config.settings import TrialSettings
 from fpt_ray.config.shapes import known_shape
 from fpt_ray.config.tasks import data_modes
 from fpt_ray.errors import ModelError
@@ -30,16 +31,21 @@ _LENGTH_KEYS = {
 def check_trial(settings: TrialSettings) -> Iterator[Finding]:
     """Find what does not fit together in the settings of one trial."""
     yield from _check_data(settings)
-    yield from _check_weights(settings.model)
+    if isinstance(settings.model, FPTSettings):
+        yield from _check_backbone(settings, settings.model)
+
+
+def _check_backbone(settings: TrialSettings, model: FPTSettings) -> Iterator[Finding]:
+    yield from _check_weights(model)
     try:
-        shape = known_shape(settings.model.backbone)
+        shape = known_shape(model.backbone)
     except ModelError as error:
         yield _explain(error, _BACKBONE)
         shape = None
     if shape:
-        yield from _check_layers(settings.model, shape)
-        yield from _check_positions(settings, shape)
-    yield from _check_selectors(settings.model, shape)
+        yield from _check_layers(model, shape)
+        yield from _check_positions(settings, model, shape)
+    yield from _check_selectors(model, shape)
 
 
 def _check_data(settings: TrialSettings) -> Iterator[Finding]:
@@ -54,22 +60,24 @@ def _check_data(settings: TrialSettings) -> Iterator[Finding]:
         yield Finding(("data", "mode"), what, fix, involves=(("task", "name"),))
 
 
-def _check_weights(model: ModelSettings) -> Iterator[Finding]:
+def _check_weights(model: FPTSettings) -> Iterator[Finding]:
     is_untrained = model.backbone in UNTRAINED and not Path(model.backbone).is_dir()
     if model.init == "pretrained" and is_untrained:
         what = f"{model.backbone} has no pretrained weights"
         yield Finding(("model", "init"), what, "init: random", involves=(_BACKBONE,))
 
 
-def _check_layers(model: ModelSettings, shape: BackboneShape) -> Iterator[Finding]:
+def _check_layers(model: FPTSettings, shape: BackboneShape) -> Iterator[Finding]:
     if model.num_layers is not None and model.num_layers > shape.num_layers:
         what = f"num_layers is {model.num_layers}, but {model.backbone} has {shape.num_layers}"
         fix = f"num_layers: {shape.num_layers}"
         yield Finding(("model", "num_layers"), what, fix, involves=(_BACKBONE,))
 
 
-def _check_positions(settings: TrialSettings, shape: BackboneShape) -> Iterator[Finding]:
-    model, tokens = settings.model, settings.task.seq_length
+def _check_positions(
+    settings: TrialSettings, model: FPTSettings, shape: BackboneShape
+) -> Iterator[Finding]:
+    tokens = settings.task.seq_length
     extended: KeyPath = ("model", "extend_positions")
     if model.extend_positions is not None and model.extend_positions < shape.num_positions:
         what = f"extend_positions {model.extend_positions} is less than the {shape.num_positions} "
@@ -87,7 +95,7 @@ def _check_positions(settings: TrialSettings, shape: BackboneShape) -> Iterator[
         yield Finding(path, what, fix, involves=(("task",), _BACKBONE, extended))
 
 
-def _check_selectors(model: ModelSettings, shape: BackboneShape | None) -> Iterator[Finding]:
+def _check_selectors(model: FPTSettings, shape: BackboneShape | None) -> Iterator[Finding]:
     if shape and model.num_layers:
         shape = replace(shape, num_layers=min(model.num_layers, shape.num_layers))
     involves: tuple[KeyPath, ...] = (_BACKBONE, ("model", "num_layers"))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from fpt_ray.errors import ModelError
 
-LAYERED_GROUPS = ("layer_norm", "attention", "feed_forward")
+LAYERED_GROUPS = ("layer_norm", "attention", "feed_forward", "recurrent")
 GROUPS = ("input", "output", "positions", *LAYERED_GROUPS, "other")
 
 _TERM = re.compile(r"(\w+)\s*(?:\[([^\]]*)\])?")

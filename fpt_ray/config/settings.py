@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from fpt_ray.config.base import Settings
+from fpt_ray.config.models import ModelSettings
 from fpt_ray.config.tasks import TaskSettings
-
-DEFAULT_TRAINED = ("input", "output", "layer_norm", "positions")
-"""What FPT trains. Source: Lu et al. 2021, arXiv:2103.05247, section 2.2."""
-
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class DataSettings(Settings):
@@ -24,28 +20,6 @@ class DataSettings(Settings):
     materialized where the data fit the object store, else streaming."""
     dir: str | None = None
     """Directory or URI of raw data and prepared shards; null: ~/.cache/fpt_ray/data."""
-
-
-class ModelSettings(Settings):
-    """The model that is trained: a backbone, its trained groups, and the layers at its ends."""
-
-    name: Literal["fpt"] = "fpt"
-    backbone: str = Field(min_length=1)
-    """Hub id, local directory, or built-in name (minilm-l6, tiny-gpt2, tiny-bert)."""
-    init: Literal["pretrained", "random"] = "pretrained"
-    """The backbone's weights before training: pretrained, or drawn from the trial's seed."""
-    trained: tuple[str, ...] = Field(default=DEFAULT_TRAINED, min_length=1, strict=False)
-    """Selectors of what gets updates, such as input, "attention[-1]", "all - layer_norm[6:]"."""
-    num_layers: int | None = Field(default=None, ge=1)
-    """Keep only the backbone's first layers; null keeps all."""
-    orthogonal_gain: float = Field(default=1.41, gt=0)
-    """Gain of the input layer's orthogonal initial weights; above 0."""
-    input_mlp: tuple[PositiveInt, ...] = Field(default=(), strict=False)
-    """Hidden sizes before the input layer; empty for a linear input layer."""
-    output_mlp: tuple[PositiveInt, ...] = Field(default=(), strict=False)
-    """Hidden sizes before the output layer; empty for a linear output layer."""
-    extend_positions: int | None = Field(default=None, ge=1)
-    """Grow the backbone's position table to this many positions; null leaves it."""
 
 
 class OptimizerSettings(Settings):
@@ -93,8 +67,10 @@ class TrialSettings(Settings):
     training: TrainingSettings = TrainingSettings()
 
     def compact(self) -> dict[str, Any]:
-        """Dump as plain JSON data without fields at their default, the task's name aside."""
+        """Dump as plain JSON data without fields at their default, but with what names a kind."""
         data = self.model_dump(mode="json", exclude_defaults=True)
+        if self.model.name != "fpt":
+            data["model"] = {"name": self.model.name, **data.get("model", {})}
         return {**data, "task": {"name": self.task.name, **data["task"]}}
 
     def with_values(self, values: Mapping[str, Any]) -> TrialSettings:

@@ -15,14 +15,9 @@ from pydantic import (
 
 from fpt_ray.config.arms import Arm, build_arm, combinations
 from fpt_ray.config.base import Settings, refusal
+from fpt_ray.config.models import ModelSettings, PositiveInt
 from fpt_ray.config.names import check_axes, check_directory_name
-from fpt_ray.config.settings import (
-    DataSettings,
-    ModelSettings,
-    PositiveInt,
-    TrainingSettings,
-    TrialSettings,
-)
+from fpt_ray.config.settings import DataSettings, TrainingSettings, TrialSettings
 from fpt_ray.config.tasks import TaskSettings
 from fpt_ray.config.tune import Tune
 

@@ -1,22 +1,25 @@
-"""Models: the frozen pretrained transformer over backbones of several families."""
+"""Models: sequence models over backbones of several families, and their baselines."""
 
 from __future__ import annotations
 
 from fpt_ray.models.assemble import attention_for, frozen_fingerprint, materialise
 from fpt_ray.models.backbone import Backbone, BackboneChoice, find_backbone
+from fpt_ray.models.body import Body
+from fpt_ray.models.ends import Ends, draw_ends
 from fpt_ray.models.families import FAMILIES, Family
-from fpt_ray.models.fpt import FPT, Ends, draw_ends
-from fpt_ray.models.roles import backbone_roles, parameter_roles
+from fpt_ray.models.roles import backbone_roles
+from fpt_ray.models.sequence_model import SequenceModel, parameter_roles
 from fpt_ray.models.sources import PACKAGED
 
 __all__ = [
     "FAMILIES",
-    "FPT",
     "PACKAGED",
     "Backbone",
     "BackboneChoice",
+    "Body",
     "Ends",
     "Family",
+    "SequenceModel",
     "attention_for",
     "backbone_roles",
     "draw_ends",

@@ -7,8 +7,8 @@ import hashlib
 import torch
 from torch import Tensor
 
-from fpt_ray.models.backbone import Backbone
-from fpt_ray.models.fpt import FPT
+from fpt_ray.models.body import Body
+from fpt_ray.models.sequence_model import SequenceModel
 from fpt_ray.models.weights import digest_tensor
 
 _PREFIX = "backbone."
@@ -24,16 +24,16 @@ def attention_for(device: torch.device) -> str:
 
 
 def materialise(
-    model: FPT, backbone: Backbone, trained: frozenset[str], seed: int, device: torch.device
+    model: SequenceModel, body: Body, trained: frozenset[str], seed: int, device: torch.device
 ) -> str:
-    """Give a meta-built model's backbone its weights, on a device.
+    """Give a meta-built model's body its weights, on a device.
 
     Frozen parameters are views of the shared weights and must not be written to; trained ones
     are copies.
 
     Args:
-        model: built from ``backbone.blueprint``, its ends already drawn.
-        backbone: where the weights come from.
+        model: built from ``body``, its ends already drawn.
+        body: where the weights come from.
         trained: names of the parameters that get updates.
         seed: the trial's seed, from which random backbones are drawn.
         device: where the model shall be.
@@ -44,8 +44,8 @@ def materialise(
     Raises:
         ModelError: the weights are missing or damaged.
     """
-    weights = backbone.weights(seed)
-    placed = backbone.fit(weights.on(device))
+    weights = body.weights(seed)
+    placed = body.fit(weights.on(device))
     state: dict[str, Tensor] = {}
     digests: dict[str, str] = {}
     for name, parameter in model.backbone.named_parameters():
@@ -62,12 +62,12 @@ def materialise(
     return _combine(model, digests)
 
 
-def frozen_fingerprint(model: FPT) -> str:
+def frozen_fingerprint(model: SequenceModel) -> str:
     """Hash all frozen parameters as they are now."""
     return _combine(model, {})
 
 
-def _combine(model: FPT, known: dict[str, str]) -> str:
+def _combine(model: SequenceModel, known: dict[str, str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, parameter in sorted(model.named_parameters()):
         if not parameter.requires_grad:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PretrainedConfig
-from transformers import PreTrainedModel as TransformersModel
 
+from fpt_ray.config import ParameterRole
 from fpt_ray.errors import ModelError
-from fpt_ray.models.families import FAMILIES, Family, architecture
+from fpt_ray.models.families import FAMILIES, Family
+from fpt_ray.models.roles import backbone_roles
 from fpt_ray.models.sources import BackboneSource, Init, find_source
 from fpt_ray.models.weights import SharedWeights, generated_weights, pretrained_weights
 
@@ -56,13 +56,37 @@ class Backbone:
     choice: BackboneChoice
     source: BackboneSource
 
-    def blueprint(self, attention: str) -> TransformersModel:
+    @property
+    def hidden_size(self) -> int:
+        """Features of a token."""
+        size: int = self.config.hidden_size
+        return size
+
+    @property
+    def num_positions(self) -> int | None:
+        """The longest sequence that it takes."""
+        return self.family.num_positions(self.config)
+
+    @property
+    def causal(self) -> bool:
+        """Whether tokens see only those before them."""
+        return self.family.causal
+
+    def run(self, module: nn.Module, embedded: Tensor, mask: Tensor | None) -> Tensor:
+        """Compute the hidden states, as ``Body.run`` says."""
+        return self.family.run(module, embedded, mask)
+
+    def roles(self, module: nn.Module, prefix: str) -> Iterator[ParameterRole]:
+        """Assign every parameter to its group and layer, as ``Body.roles`` says."""
+        return backbone_roles(module, self.family, prefix)
+
+    def blueprint(self, attention: str) -> nn.Module:
         """Build the module on the meta device, without token embeddings.
 
         Args:
             attention: transformers' name of the attention implementation.
         """
-        return _blueprint(self.family, self.config, attention)
+        return self.family.blueprint(self.config, attention)
 
     def weights(self, seed: int) -> SharedWeights:
         """Map the weights, drawing random ones from ``seed`` once per node.
@@ -75,7 +99,7 @@ class Backbone:
             return pretrained_weights(self.source.folder, shapes, self.family.prefixes)
         versions = f"torch{torch.__version__}-transformers{transformers.__version__}"
         name = f"random-{self._architecture_hash(self.config)}-{seed}-{versions}"
-        return generated_weights(name, lambda: _draw(self.family, self.config, seed))
+        return generated_weights(name, lambda: self.family.draw(self.config, seed))
 
     def fingerprint(self) -> str:
         """Identify the backbone: its architecture, and its weights where they are pretrained.
@@ -87,23 +111,11 @@ class Backbone:
         return f"{described}-{self.weights(0).fingerprint()}" if self.source.folder else described
 
     def fit(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Shape published parameters for the changed backbone.
-
-        Layers beyond ``num_layers`` are left out. A grown position table repeats the published
-        one, which keeps each neighbourhood as the backbone learned it.
-
-        Source: Beltagy et al. 2020 (arXiv:2004.05150), section 5, for repeated positions.
-        """
-        fitted = dict(tensors)
-        table = fitted[self.family.positions]
-        num_positions = self.config.max_position_embeddings
-        if num_positions > len(table):
-            repeats = -(-num_positions // len(table))
-            fitted[self.family.positions] = table.repeat(repeats, 1)[:num_positions]
-        return fitted
+        """Shape published parameters for the changed backbone, as ``Family.fit`` says."""
+        return self.family.fit(tensors, self.config)
 
     def _architecture_hash(self, config: PretrainedConfig) -> str:
-        described = json.dumps(architecture(self.family, config), sort_keys=True)
+        described = json.dumps(self.family.architecture(config), sort_keys=True)
         return hashlib.blake2b(described.encode(), digest_size=8).hexdigest()
 
 
@@ -118,65 +130,35 @@ def find_backbone(choice: BackboneChoice, need_weights: bool = True) -> Backbone
         ModelError: it cannot be found, or the changes do not fit it.
     """
     source = find_source(choice.name, choice.init, need_weights)
-    config = copy.deepcopy(source.config)
-    if choice.num_layers is not None:
-        if choice.num_layers > config.num_hidden_layers:
-            raise ModelError(
-                f"backbone {choice.name} has {config.num_hidden_layers} layers,"
-                f" not {choice.num_layers}",
-                where="model.num_layers",
-                fix=f"num_layers: {config.num_hidden_layers}",
-            )
-        config.num_hidden_layers = choice.num_layers
-    if choice.extend_positions is not None:
-        if choice.extend_positions < config.max_position_embeddings:
-            raise ModelError(
-                f"backbone {choice.name} already has {config.max_position_embeddings} positions;"
-                f" extending them to {choice.extend_positions} would cut the table",
-                where="model.extend_positions",
-                fix="leave extend_positions out",
-            )
-        config.max_position_embeddings = choice.extend_positions
+    family, published = source.family, source.config
+    if choice.num_layers is not None and choice.num_layers > family.num_layers(published):
+        raise ModelError(
+            f"backbone {choice.name} has {family.num_layers(published)} layers,"
+            f" not {choice.num_layers}",
+            where="model.num_layers",
+            fix=f"num_layers: {family.num_layers(published)}",
+        )
+    num_positions = family.num_positions(published)
+    if choice.extend_positions is not None and num_positions is None:
+        raise ModelError(
+            f"backbone {choice.name} has no position table that could be extended",
+            where="model.extend_positions",
+            fix="leave extend_positions out",
+        )
+    if choice.extend_positions is not None and choice.extend_positions < (num_positions or 0):
+        raise ModelError(
+            f"backbone {choice.name} already has {num_positions} positions;"
+            f" extending them to {choice.extend_positions} would cut the table",
+            where="model.extend_positions",
+            fix="leave extend_positions out",
+        )
+    config = family.resized(published, choice.num_layers, choice.extend_positions)
     return Backbone(source.family, source.config, config, choice, source)
-
-
-def _blueprint(family: Family, config: PretrainedConfig, attention: str) -> TransformersModel:
-    config = copy.deepcopy(config)
-    config._attn_implementation = attention
-    config.use_cache = False
-    with torch.device("meta"):
-        model = family.build(config)
-    parent, _, leaf = family.unused.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, None)
-    _materialise_buffers(model)
-    return model
 
 
 @lru_cache(maxsize=16)
 def _shapes(family_name: str, config: str) -> tuple[tuple[str, torch.Size], ...]:
     """List the parameters of a published backbone, built once per process."""
     family = FAMILIES[family_name]
-    model = _blueprint(family, family.config.from_dict(json.loads(config)), "eager")
+    model = family.blueprint(family.config.from_dict(json.loads(config)), "eager")
     return tuple((name, value.shape) for name, value in model.named_parameters())
-
-
-@torch.no_grad()
-def _materialise_buffers(model: TransformersModel) -> None:
-    """Give buffers that no checkpoint holds their real values, as the family computes them."""
-    for module in model.modules():
-        names = [name for name, value in module.named_buffers(recurse=False) if value.is_meta]
-        for name in names:
-            module._buffers[name] = torch.empty_like(module.get_buffer(name), device="cpu")
-        if names:
-            model._init_weights(module)  # type: ignore[no-untyped-call]
-
-
-@torch.no_grad()
-def _draw(family: Family, config: PretrainedConfig, seed: int) -> dict[str, Tensor]:
-    """Draw a whole backbone with its family's own initialisation."""
-    model = _blueprint(family, config, "eager")
-    model.to_empty(device="cpu")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model.apply(model._init_weights)
-    return {name: value.detach() for name, value in model.named_parameters()}

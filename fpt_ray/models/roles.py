@@ -10,21 +10,6 @@ from transformers.pytorch_utils import Conv1D
 from fpt_ray.config import ParameterRole
 from fpt_ray.errors import ModelError
 from fpt_ray.models.families import Family
-from fpt_ray.models.fpt import FPT
-
-
-def parameter_roles(model: FPT, family: Family) -> tuple[ParameterRole, ...]:
-    """Assign every parameter of a model to exactly one group.
-
-    Raises:
-        ModelError: the backbone holds parameters in a module whose role is unknown.
-    """
-    ends = (
-        ParameterRole(f"{path}.{name}", group, None, parameter.numel())
-        for path, group in (("input_layer", "input"), ("output_layer", "output"))
-        for name, parameter in model.get_submodule(path).named_parameters()
-    )
-    return (*ends, *backbone_roles(model.backbone, family, "backbone."))
 
 
 def backbone_roles(backbone: nn.Module, family: Family, prefix: str) -> Iterator[ParameterRole]:

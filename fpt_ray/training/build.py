@@ -7,20 +7,19 @@ from dataclasses import dataclass
 
 import torch
 
-from fpt_ray.config import GROUPS, ParameterRole, TrialSettings, resolve
+from fpt_ray.config import GROUPS, FPTSettings, ParameterRole, TrialSettings, resolve
 from fpt_ray.errors import ModelError
 from fpt_ray.models import (
-    FPT,
-    Backbone,
-    BackboneChoice,
+    Body,
     Ends,
+    SequenceModel,
     attention_for,
     draw_ends,
-    find_backbone,
     materialise,
     parameter_roles,
 )
 from fpt_ray.tasks import Task, build_task
+from fpt_ray.training.bodies import find_body
 from fpt_ray.training.results import Metric
 from fpt_ray.training.steps import Recipe
 from fpt_ray.training.trainer import Plan, Trainer
@@ -35,7 +34,7 @@ class Description:
         total_parameters: numbers of the whole model, without the unused token embeddings.
         by_group: (trained, total) numbers of each group that the model has.
         seq_length: tokens in a sequence of the task.
-        num_positions: the longest sequence that the model takes.
+        num_positions: the longest sequence that the model takes; None where there is no limit.
         trained: names of the parameters that get updates.
     """
 
@@ -43,7 +42,7 @@ class Description:
     total_parameters: int
     by_group: dict[str, tuple[int, int]]
     seq_length: int
-    num_positions: int
+    num_positions: int | None
     trained: frozenset[str]
 
 
@@ -71,11 +70,11 @@ def build_trainer(
     place = torch.device(device)
     task = task or build_task(settings)
     task.num_examples("validation")
-    backbone = find_backbone(_choose_backbone(settings))
-    model, roles = _blueprint(settings, task, backbone, attention_for(place))
+    body = find_body(settings, task)
+    model, roles = _blueprint(settings, task, body, attention_for(place))
     trained = resolve(settings.model.trained, roles)
-    draw_ends(model, settings.model.orthogonal_gain, seed)
-    frozen = materialise(model, backbone, trained, seed, place)
+    draw_ends(model.input_layer, model.output_layer, settings.model.orthogonal_gain, seed)
+    frozen = materialise(model, body, trained, seed, place)
     plan = Plan(seed, settings.training.max_steps, metric)
     return Trainer(model, task, _recipe(settings), plan, frozen, place)
 
@@ -87,8 +86,8 @@ def describe(settings: TrialSettings) -> Description:
         ModelError: the model cannot be built as asked.
     """
     task = build_task(settings)
-    backbone = find_backbone(_choose_backbone(settings), need_weights=False)
-    _, roles = _blueprint(settings, task, backbone, "eager")
+    body = find_body(settings, task, need_weights=False)
+    _, roles = _blueprint(settings, task, body, "eager")
     trained = resolve(settings.model.trained, roles)
     by_group = {
         group: (_count(r for r in members if r.name in trained), _count(members))
@@ -100,7 +99,7 @@ def describe(settings: TrialSettings) -> Description:
         total_parameters=sum(counts[1] for counts in by_group.values()),
         by_group=by_group,
         seq_length=task.spec.seq_length,
-        num_positions=backbone.config.max_position_embeddings,
+        num_positions=body.num_positions,
         trained=trained,
     )
 
@@ -109,35 +108,35 @@ def fingerprints(settings: TrialSettings) -> dict[str, str]:
     """Identify the weights and data that a trial reads; cached while the files do not change.
 
     Returns:
-        ``backbone``: architecture, and weights where they are pretrained; ``data``: version of
+        ``backbone``: architecture, and weights where no seed draws them; ``data``: version of
         the generator, or hash of the source files.
 
     Raises:
         ModelError: the backbone or its weights are missing.
         DataError: the task's raw data are missing.
     """
-    backbone = find_backbone(_choose_backbone(settings))
-    return {"backbone": backbone.fingerprint(), "data": build_task(settings).fingerprint()}
-
-
-def _choose_backbone(settings: TrialSettings) -> BackboneChoice:
-    model = settings.model
-    return BackboneChoice(model.backbone, model.init, model.num_layers, model.extend_positions)
+    task = build_task(settings)
+    return {"backbone": find_body(settings, task).fingerprint(), "data": task.fingerprint()}
 
 
 def _blueprint(
-    settings: TrialSettings, task: Task, backbone: Backbone, attention: str
-) -> tuple[FPT, tuple[ParameterRole, ...]]:
+    settings: TrialSettings, task: Task, body: Body, attention: str
+) -> tuple[SequenceModel, tuple[ParameterRole, ...]]:
     """Build the model on the meta device and name the role of each of its parameters."""
-    num_positions = backbone.config.max_position_embeddings
-    if task.spec.seq_length > num_positions:
+    length, model = task.spec.seq_length, settings.model
+    if body.num_positions is not None and length > body.num_positions:
         raise ModelError(
-            f"sequences of {task.spec.seq_length} tokens are longer than the"
-            f" {num_positions} positions of backbone {settings.model.backbone}",
+            f"sequences of {length} tokens are longer than the {body.num_positions} positions of"
+            f" {model.backbone if isinstance(model, FPTSettings) else model.name}",
             where="model.extend_positions",
-            fix=f"extend_positions: {task.spec.seq_length}",
+            fix=f"extend_positions: {length}",
         )
-    ends = Ends(
+    built = SequenceModel(body, _ends(settings, task), settings.training.dropout, attention)
+    return built, parameter_roles(built, body)
+
+
+def _ends(settings: TrialSettings, task: Task) -> Ends:
+    return Ends(
         input_kind=task.spec.input_kind,
         input_size=task.spec.input_size,
         num_read=task.spec.num_read,
@@ -145,8 +144,6 @@ def _blueprint(
         input_mlp=settings.model.input_mlp,
         output_mlp=settings.model.output_mlp,
     )
-    model = FPT(backbone.blueprint(attention), ends, settings.training.dropout)
-    return model, parameter_roles(model, backbone.family)
 
 
 def _recipe(settings: TrialSettings) -> Recipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fpt_ray.models import FPT
+from fpt_ray.models import SequenceModel
 from fpt_ray.tasks import Split, Task
 from fpt_ray.tasks.base import evaluation_chunks
 from fpt_ray.training.feed import to_device
@@ -32,7 +32,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> T
 
 @torch.inference_mode()
 def score(
-    model: FPT, task: Task, split: Split, device: torch.device, bf16: bool = False
+    model: SequenceModel, task: Task, split: Split, device: torch.device, bf16: bool = False
 ) -> TestResult:
     """Evaluate a model on a whole split, without dropout; skipped sequences count as wrong.
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fpt_ray.models import FPT
+from fpt_ray.models import SequenceModel
 from fpt_ray.seeding import derive_seed
 from fpt_ray.tasks import Batch
 from fpt_ray.training.divergence import Watch
@@ -53,7 +53,7 @@ class Stepper:
     """
 
     def __init__(
-        self, model: FPT, feed: Feed, recipe: Recipe, seed: int, device: torch.device
+        self, model: SequenceModel, feed: Feed, recipe: Recipe, seed: int, device: torch.device
     ) -> None:
         self._model = model
         self._feed = feed

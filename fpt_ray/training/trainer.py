@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fpt_ray.errors import CheckpointError
-from fpt_ray.models import FPT, frozen_fingerprint
+from fpt_ray.models import SequenceModel, frozen_fingerprint
 from fpt_ray.tasks import Task
 from fpt_ray.training.blobs import check_tensors, pack, unpack
 from fpt_ray.training.divergence import Watch
@@ -56,7 +56,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: FPT,
+        model: SequenceModel,
         task: Task,
         recipe: Recipe,
         plan: Plan,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from fpt_ray.models import FPT, BackboneChoice, Ends, draw_ends, find_backbone
+from fpt_ray.models import BackboneChoice, Ends, SequenceModel, draw_ends, find_backbone
 
 
-def fpt(ends: Ends) -> FPT:
+def fpt(ends: Ends) -> SequenceModel:
     backbone = find_backbone(BackboneChoice("tiny-gpt2", "random"))
-    model = FPT(backbone.blueprint("eager"), ends, dropout=0.2)
-    draw_ends(model, 1.41, seed=5)
+    model = SequenceModel(backbone, ends, dropout=0.2)
+    draw_ends(model.input_layer, model.output_layer, 1.41, seed=5)
     return model
 
 

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from fpt_ray.models import FPT, BackboneChoice, Ends, draw_ends, find_backbone, materialise
+from fpt_ray.models import (
+    BackboneChoice,
+    Ends,
+    SequenceModel,
+    draw_ends,
+    find_backbone,
+    materialise,
+)
 
 LENGTHS = torch.tensor([9, 4, 2, 7])
 MASK = torch.arange(9) < LENGTHS[:, None]
@@ -30,11 +37,11 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def build(backbone: str, attention: str, kind: str, seed: int = 0) -> FPT:
+def build(backbone: str, attention: str, kind: str, seed: int = 0) -> SequenceModel:
     """Build a model that trains everything, in evaluation mode."""
     found = find_backbone(BackboneChoice(backbone, "random"))
-    model = FPT(found.blueprint(attention), ENDS[kind], dropout=0.1)
-    draw_ends(model, 1.41, seed)
+    model = SequenceModel(found, ENDS[kind], 0.1, attention)
+    draw_ends(model.input_layer, model.output_layer, 1.41, seed)
     names = frozenset(name for name, _ in model.named_parameters())
     materialise(model, found, names, seed, torch.device("cpu"))
     return model.eval()
@@ -55,7 +62,7 @@ def with_other_padding(tokens: Tensor, scale: int) -> Tensor:
     return torch.where(MASK[..., None], tokens, 100.0 * scale)
 
 
-def gradients(model: FPT, loss: Tensor) -> dict[str, Tensor]:
+def gradients(model: SequenceModel, loss: Tensor) -> dict[str, Tensor]:
     names, parameters = zip(*model.named_parameters(), strict=True)
     return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
 

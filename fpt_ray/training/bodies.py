@@ -1,0 +1,26 @@
+"""From a trial's settings to what its model has between the ends."""
+
+from __future__ import annotations
+
+from fpt_ray.config import FPTSettings, TrialSettings
+from fpt_ray.errors import ModelError
+from fpt_ray.models import BackboneChoice, Body, find_backbone
+from fpt_ray.tasks import Task
+
+
+def find_body(settings: TrialSettings, task: Task, need_weights: bool = True) -> Body:
+    """Find the body that a trial asks for.
+
+    Args:
+        settings: everything that decides what it computes.
+        task: the task that it is for.
+        need_weights: False where only shapes matter, so that pretrained weights may be missing.
+
+    Raises:
+        ModelError: it cannot be found, or its parts do not fit together.
+    """
+    model = settings.model
+    if not isinstance(model, FPTSettings) or not isinstance(model.init, str):
+        raise ModelError("not built yet")
+    choice = BackboneChoice(model.backbone, model.init, model.num_layers, model.extend_positions)
+    return find_backbone(choice, need_weights)
