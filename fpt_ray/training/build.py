@@ -18,7 +18,7 @@ from fpt_ray.models import (
     materialise,
     parameter_roles,
 )
-from fpt_ray.tasks import Task, build_task
+from fpt_ray.tasks import Task, TaskSpec, build_task
 from fpt_ray.training.bodies import find_body
 from fpt_ray.training.results import Metric
 from fpt_ray.training.steps import Recipe
@@ -36,6 +36,9 @@ class Description:
         seq_length: tokens in a sequence of the task.
         num_positions: the longest sequence that the model takes; None where there is no limit.
         trained: names of the parameters that get updates.
+        parameters: the role of each parameter, in the order in which modules are built.
+        hidden_size: features of a token between the ends.
+        task: shapes of the task.
     """
 
     trained_parameters: int
@@ -44,6 +47,9 @@ class Description:
     seq_length: int
     num_positions: int | None
     trained: frozenset[str]
+    parameters: tuple[ParameterRole, ...]
+    hidden_size: int
+    task: TaskSpec
 
 
 def build_trainer(
@@ -101,6 +107,9 @@ def describe(settings: TrialSettings) -> Description:
         seq_length=task.spec.seq_length,
         num_positions=body.num_positions,
         trained=trained,
+        parameters=roles,
+        hidden_size=body.hidden_size,
+        task=task.spec,
     )
 
 
