@@ -8,6 +8,7 @@ from typing import Any
 from fpt_ray.config.arms import arm_name, combinations
 from fpt_ray.config.base import KeyPath
 from fpt_ray.config.findings import Finding
+from fpt_ray.config.published import published_tables
 from fpt_ray.config.schema import dotted_keys, leaf_keys, nearest
 from fpt_ray.config.settings import TrialSettings
 from fpt_ray.config.sweep import Sweep
@@ -121,12 +122,30 @@ def check_reference(sweep: Sweep) -> Iterator[Finding]:
 
 
 def check_published(sweep: Sweep) -> Iterator[Finding]:
-    """Find arms that published numbers are given for but that do not exist."""
+    """Find arms, tables and rows of published numbers that do not exist."""
+    if not sweep.published:
+        return
+    tables = published_tables()
     names = [arm_name(labels) for labels in combinations(sweep.compare)]
     for index, published in enumerate(sweep.published):
-        for name in published.arms.keys() - set(names):
-            path = ("published", index, "arms", name)
-            yield _no_such(path, f"there is no arm {name!r}", name, names, at_key=True)
+        path: KeyPath = ("published", index)
+        for name in sorted(published.arms.keys() - set(names)):
+            what = f"there is no arm {name!r}"
+            yield _no_such((*path, "arms", name), what, name, names, at_key=True)
+        if published.table not in tables:
+            what = f"there is no published table {published.table!r}"
+            yield _unpublished((*path, "table"), what, published.table, list(tables))
+            continue
+        rows = list(tables[published.table].rows)
+        for name, row in published.arms.items():
+            if row not in rows:
+                what = f"table {published.table} has no row {row!r}"
+                yield _unpublished((*path, "arms", name), what, row, rows)
+
+
+def _unpublished(path: KeyPath, what: str, word: str, names: list[str]) -> Finding:
+    near, listed = nearest(word, names), f"one of {', '.join(names)}"
+    return Finding(path, what, f"{near}; {listed}" if near else listed)
 
 
 def _no_such(

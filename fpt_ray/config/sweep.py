@@ -60,9 +60,9 @@ class Published(Settings):
     """Published numbers to print beside ours."""
 
     table: str = Field(min_length=1)
-    """The table's name in paper/results.yaml."""
+    """The name of a table in config/published.yaml."""
     arms: dict[str, str] = Field(min_length=1)
-    """Our arm's name to that table's row."""
+    """Our arm's full name, as in ``+positions/pretrained``, to that table's row."""
 
 
 class Sweep(Settings):

@@ -126,7 +126,7 @@ def test_reference_without_arms(refuse):
 
 def test_published_numbers_of_an_arm_that_does_not_exist(refuse):
     rest = "compare: {a: {one: {}, two: {model.init: random}}}\n"
-    assert refuse(rest + "published: [{table: T1, arms: {twoo: row}}]\n") == [
+    assert refuse(rest + "published: [{table: T1, arms: {twoo: FPT}}]\n") == [
         "s.yaml:4:32: there is no arm 'twoo'\n  fix: two; one of one, two"
     ]
 

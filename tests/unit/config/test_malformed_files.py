@@ -26,6 +26,7 @@ def test_problems_behind_a_misspelled_key_are_found_in_the_same_pass(refuse):
     assert [problem.split("\n")[0] for problem in problems] == [
         "s.yaml:3:14: unknown key 'tabel' in published.0",
         "s.yaml:3:21: table must be text, not 3",
+        "s.yaml:3:21: there is no published table '3'",
         "s.yaml:3:31: there is no arm 'defualt'",
     ]
 
