@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Discriminator,
     Field,
     Tag,
@@ -21,11 +23,38 @@ DEFAULT_TRAINED = ("input", "output", "layer_norm", "positions")
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
+def _locate(reference: str) -> str:
+    """Write a relative run directory as seen from here: trials run elsewhere.
+
+    Raises:
+        PydanticCustomError: a part is missing.
+    """
+    run_dir, mark, arm = reference.rpartition("#") if "#" in reference else (reference, "", "")
+    if not run_dir.strip() or not arm.strip():
+        lacking = "a directory before its #" if mark and arm.strip() else "#ARM at its end"
+        fix = f"checkpoint: {run_dir.strip() or 'runs/NAME'}#{arm.strip() or 'default'}"
+        raise refusal((), f"checkpoint {reference!r} lacks {lacking}", fix)
+    is_uri = "://" in run_dir or run_dir.startswith("~")
+    return reference if is_uri else f"{Path(run_dir).absolute()}#{arm}"
+
+
 class CheckpointInit(Settings):
     """Weights that one of our own sweeps trained."""
 
-    checkpoint: str = Field(min_length=1)
-    """RUN_DIR#ARM: the arm's finalist with the best validation gives the backbone's weights."""
+    checkpoint: Annotated[str, AfterValidator(_locate)]
+    """RUN_DIR#ARM: the arm's finalist with the best validation gives the backbone's weights. The
+    arm of a sweep that compares nothing is default; a relative directory counts from where the
+    command is run."""
+
+    @property
+    def run_dir(self) -> str:
+        """The run directory: an absolute path or a URI."""
+        return self.checkpoint.rpartition("#")[0]
+
+    @property
+    def arm(self) -> str:
+        """The name of the arm."""
+        return self.checkpoint.rpartition("#")[2]
 
 
 def _check_init(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -33,6 +62,10 @@ def _check_init(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     try:
         return handler(value)
     except ValidationError as error:
+        for found in error.errors():
+            if found["type"] == "refused":
+                own = found["ctx"]
+                raise refusal(("checkpoint",), own["what"], own["fix"]) from error
         raise refusal(
             (),
             f"init cannot be {value!r}",
