@@ -76,13 +76,33 @@ def build_trainer(
     place = torch.device(device)
     task = task or build_task(settings)
     task.num_examples("validation")
-    body = find_body(settings, task)
-    model, roles = _blueprint(settings, task, body, attention_for(place))
-    trained = resolve(settings.model.trained, roles)
-    draw_ends(model.input_layer, model.output_layer, settings.model.orthogonal_gain, seed)
-    frozen = materialise(model, body, trained, seed, place)
+    model, frozen = build_model(settings, seed, task, place)
     plan = Plan(seed, settings.training.max_steps, metric)
     return Trainer(model, task, _recipe(settings), plan, frozen, place)
+
+
+def build_model(
+    settings: TrialSettings, seed: int, task: Task, device: torch.device
+) -> tuple[SequenceModel, str]:
+    """Build a trial's model as it is before training.
+
+    Args:
+        settings: everything that decides what it computes.
+        seed: draws the ends and random backbones.
+        task: the settings' task, of which no data are read.
+        device: where the model shall be.
+
+    Returns:
+        The model, and the fingerprint of its frozen parameters.
+
+    Raises:
+        ModelError: the model cannot be built, or its weights are missing.
+    """
+    body = find_body(settings, task)
+    model, roles = _blueprint(settings, task, body, attention_for(device))
+    trained = resolve(settings.model.trained, roles)
+    draw_ends(model.input_layer, model.output_layer, settings.model.orthogonal_gain, seed)
+    return model, materialise(model, body, trained, seed, device)
 
 
 def describe(settings: TrialSettings) -> Description:
