@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fpt_ray.config import FPTSettings, TrialSettings
+from fpt_ray.config import CheckpointInit, FPTSettings, TrialSettings
 from fpt_ray.errors import ModelError
 from fpt_ray.models import BackboneChoice, Body, find_backbone
 from fpt_ray.tasks import Task
+from fpt_ray.training.donors import find_donated
 
 
 def find_body(settings: TrialSettings, task: Task, need_weights: bool = True) -> Body:
@@ -20,7 +21,9 @@ def find_body(settings: TrialSettings, task: Task, need_weights: bool = True) ->
         ModelError: it cannot be found, or its parts do not fit together.
     """
     model = settings.model
-    if not isinstance(model, FPTSettings) or not isinstance(model.init, str):
+    if not isinstance(model, FPTSettings):
         raise ModelError("not built yet")
+    if isinstance(model.init, CheckpointInit):
+        return find_donated(model, model.init, need_weights)
     choice = BackboneChoice(model.backbone, model.init, model.num_layers, model.extend_positions)
     return find_backbone(choice, need_weights)
