@@ -25,11 +25,15 @@ class Batch:
         targets: (batch, decisions) int64 class indices, read token by read token.
         mask: (batch, seq) bool, False at the padding after a sequence's last token; None where
             every token is real.
+        rows: (batch,) int64 on the CPU, which sample of the split each sequence is, from 0: equal
+            rows have equal tokens and targets, padding aside. None where samples never come back,
+            or never the same.
     """
 
     tokens: Tensor
     targets: Tensor
     mask: Tensor | None = None
+    rows: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

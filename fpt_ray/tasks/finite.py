@@ -48,14 +48,22 @@ class FiniteTask(SequenceTask):
         """Who hands out rows."""
         return self.sources.loader or LocalLoader(self.sources.data_dir)
 
+    def is_fixed(self, split: Split) -> bool:
+        """Whether samples show the same tokens whenever they are read: all published ones do."""
+        return True
+
+    def stream_samples(self, seed: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Number the samples at positions of a seed's stream among those of training."""
+        count = self.num_examples("train")
+        return stream_positions(seed, self.version, count, start, stop)
+
     def stream(self, seed: int, start: int, stop: int) -> Examples:
         """Read training rows, as ``SequenceTask.stream`` says."""
         return self.loader.take(self.source, "train", self.stream_rows(seed, start, stop))
 
     def stream_rows(self, seed: int, start: int, stop: int) -> NDArray[np.int64]:
         """Find the rows of the published training split behind positions of a seed's stream."""
-        rows = self._train_rows()
-        return rows[stream_positions(seed, self.version, len(rows), start, stop)]
+        return self._train_rows()[self.stream_samples(seed, start, stop)]
 
     def evaluation_rows(self, split: Split, start: int, stop: int) -> Examples:
         """Read rows of validation or test, shortest first where their lengths vary."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from fpt_ray.errors import DataError
 from fpt_ray.seeding import derive_seed
 from fpt_ray.tasks.augment import distort, draw_distortions
-from fpt_ray.tasks.base import Batch, TaskSpec
+from fpt_ray.tasks.base import Batch, Split, TaskSpec
 from fpt_ray.tasks.examples import Examples
 from fpt_ray.tasks.finite import FiniteTask
 from fpt_ray.tasks.patches import patch_order
@@ -73,6 +73,10 @@ class ImageTask(FiniteTask):
             pixels: (images, pixels), as ``pack`` writes them.
             features: (images, pixels, channels) float32, to be filled.
         """
+
+    def is_fixed(self, split: Split) -> bool:
+        """Whether images are shown as they are: all but those that are augmented."""
+        return not (self.augment and split == "train")
 
     @property
     def spec(self) -> TaskSpec:

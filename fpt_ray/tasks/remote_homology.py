@@ -95,6 +95,10 @@ class RemoteHomology(FiniteTask):
         holdout = f"test_{self.holdout}_holdout"
         return {"train": "train", "validation": "valid", "test": holdout}[split]
 
+    def is_fixed(self, split: Split) -> bool:
+        """Whether proteins are shown alone; the released code shows the padding of their batch."""
+        return not self._is_released
+
     def num_skipped(self, split: Split) -> int:
         """Count proteins of a split that are too long to be read.
 

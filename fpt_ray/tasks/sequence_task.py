@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from fpt_ray.tasks.base import Batch, Split, TaskSources, TaskSpec, chunk_bounds
 from fpt_ray.tasks.examples import Examples
@@ -47,6 +51,21 @@ class SequenceTask(ABC):
     @abstractmethod
     def spec(self) -> TaskSpec:
         """Shapes of the task."""
+
+    def is_fixed(self, split: Split) -> bool:
+        """Whether a split has an end and its samples show the same tokens whenever they are read.
+
+        Padding aside, unless it is shown to the model.
+        """
+        return split != "train"
+
+    def stream_samples(self, seed: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Number the samples at positions of a seed's stream, where training ``is_fixed``.
+
+        Raises:
+            ValueError: it is not.
+        """
+        raise ValueError("training samples are drawn without end, or never the same twice")
 
     @abstractmethod
     def stream(self, seed: int, start: int, stop: int) -> Examples:
@@ -103,14 +122,17 @@ class SequenceTask(ABC):
         """
         if self.varies_in_length:
             return list(self._assemble_by_length(seed, steps, batch_size, fetch))
-        start = steps.start * batch_size
-        rows = fetch(start, steps.stop * batch_size)
-        whole = self.collate(rows, Origin(seed, start))
+        start, stop = steps.start * batch_size, steps.stop * batch_size
+        whole = self.collate(fetch(start, stop), Origin(seed, start))
         tokens, targets = (
             every.reshape(len(steps), batch_size, *every.shape[1:]).unbind()
             for every in (whole.tokens, whole.targets)
         )
-        return list(map(Batch, tokens, targets))
+        if not self.is_fixed("train"):
+            return list(map(Batch, tokens, targets))
+        rows = torch.from_numpy(self.stream_samples(seed, start, stop))
+        by_step = zip(tokens, targets, rows.reshape(-1, batch_size), strict=True)
+        return [Batch(*shown, rows=which) for *shown, which in by_step]
 
     def _assemble_by_length(
         self, seed: int, steps: range, batch_size: int, fetch: Fetch
@@ -118,17 +140,24 @@ class SequenceTask(ABC):
         step = steps.start
         while step < steps.stop:
             pool = pool_of(step)
-            rows = fetch(pool.start * batch_size, pool.stop * batch_size)
+            start, stop = pool.start * batch_size, pool.stop * batch_size
+            rows = fetch(start, stop)
+            samples = self.stream_samples(seed, start, stop) if self.is_fixed("train") else None
             chosen = bucketed(seed, self.version, pool, rows.lengths)
             last = min(pool.stop, steps.stop)
             for row_numbers in chosen[step - pool.start : last - pool.start]:
-                yield self.collate(rows.take(row_numbers), None)
+                batch = self.collate(rows.take(row_numbers), None)
+                yield _numbered(batch, None if samples is None else samples[row_numbers])
             step = last
 
     def _evaluation_batch(self, split: Split, step: int, batch_size: int) -> Batch:
         count = self.num_examples(split)
         if count is None:
             raise ValueError(f"the {split} split has no end")
-        return self.collate(
-            self.evaluation_rows(split, *chunk_bounds(step, batch_size, count)), None
-        )
+        start, stop = chunk_bounds(step, batch_size, count)
+        batch = self.collate(self.evaluation_rows(split, start, stop), None)
+        return _numbered(batch, np.arange(start, stop) if self.is_fixed(split) else None)
+
+
+def _numbered(batch: Batch, samples: NDArray[np.int64] | None) -> Batch:
+    return batch if samples is None else replace(batch, rows=torch.from_numpy(samples))

@@ -96,18 +96,18 @@ def block_steps(spec: TaskSpec, batch_size: int) -> int:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Copy a batch to a device; from pinned memory, without waiting."""
+    """Copy a batch to a device, its rows aside; from pinned memory, without waiting."""
 
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
     mask = None if batch.mask is None else move(batch.mask)
-    return Batch(move(batch.tokens), move(batch.targets), mask)
+    return Batch(move(batch.tokens), move(batch.targets), mask, batch.rows)
 
 
 def _pinned(batch: Batch) -> Batch:
     mask = None if batch.mask is None else batch.mask.pin_memory()
-    return Batch(batch.tokens.pin_memory(), batch.targets.pin_memory(), mask)
+    return Batch(batch.tokens.pin_memory(), batch.targets.pin_memory(), mask, batch.rows)
 
 
 def _succeeded(made: Future[Sequence[Batch]]) -> bool:

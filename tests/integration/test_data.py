@@ -71,8 +71,8 @@ def settings_of(task: str, mode: str, raw: Path) -> TrialSettings:
 
 
 def as_bytes(batch: Batch) -> bytes:
-    tensors = (batch.tokens, batch.targets, *([] if batch.mask is None else [batch.mask]))
-    return b"".join(tensor.numpy().tobytes() for tensor in tensors)
+    tensors = (batch.tokens, batch.targets, batch.mask, batch.rows)
+    return b"|".join(b"" if tensor is None else tensor.numpy().tobytes() for tensor in tensors)
 
 
 def read(task: Any, seed: int) -> list[bytes]:

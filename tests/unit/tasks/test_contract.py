@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from fpt_ray.tasks import SPLITS, TASKS, Batch, SequenceTask, Split, TaskSources
 from fpt_ray.tasks.base import evaluation_chunks
+from fpt_ray.tasks.order import POOL_STEPS
 
 DATA_DIR = Path(__file__).parents[2] / "data"
+EVALUATION: tuple[Split, ...] = ("validation", "test")
 SOURCES = TaskSources(data_dir=DATA_DIR, validation_size=30, test_size=20)
 
 CALLS = st.lists(
@@ -42,9 +44,18 @@ def sequences(batch: Batch) -> list[bytes]:
     return [as_bytes(Batch(tokens[real], targets)) for tokens, targets, real in rows]
 
 
+def numbered(batch: Batch) -> list[tuple[int, bytes]]:
+    """Each sequence with its row."""
+    assert batch.rows is not None
+    assert (batch.rows.dtype, batch.rows.shape) == (torch.int64, batch.targets.shape[:1])
+    return list(zip(batch.rows.tolist(), sequences(batch), strict=True))
+
+
 class TaskContract:
     name: ClassVar[str]
     parameters: ClassVar[dict[str, object]] = {}
+    fixed: ClassVar[tuple[Split, ...]] = SPLITS
+    """Splits with an end whose samples always show the same tokens."""
 
     def task(self) -> SequenceTask:
         return TASKS[self.name](**self.parameters, sources=SOURCES)
@@ -110,6 +121,26 @@ class TaskContract:
         seen = [set(sequences(task.batch(split, 0, 0, size))) for split, size in sizes.items()]
         assert len(set.union(*seen)) == sum(map(len, seen))
 
+    def test_rows_say_which_sample_a_sequence_is(self) -> None:
+        for split in self.fixed:
+            count = self.task().num_examples(split) or 0
+            batches = self.two_epochs(count) if split == "train" else self.whole(split)
+            found = [pair for batch in batches for pair in numbered(batch)]
+            assert {row for row, _ in found} == set(range(count))
+            assert len(set(found)) == count == len({sequence for _, sequence in found})
+
+    def two_epochs(self, count: int) -> list[Batch]:
+        steps = -(-2 * count // 16)
+        # Batches by length take from neighbouring steps, so that an epoch ends a pool late.
+        return list(self.task().batches("train", 5, range(steps + POOL_STEPS), 16))
+
+    def whole(self, split: Split) -> list[Batch]:
+        return list(evaluation_chunks(self.task(), split, 7))
+
+    def test_what_never_comes_back_the_same_has_no_rows(self) -> None:
+        for split in set(SPLITS) - set(self.fixed):
+            assert self.task().batch(split, 0, 1, 4).rows is None
+
     def test_a_chunk_beyond_the_end_is_refused(self) -> None:
         with pytest.raises(ValueError, match="chunk 3 of 10 lies beyond 30 examples"):
             self.task().batch("validation", 0, 3, 10)
@@ -125,11 +156,13 @@ class TaskContract:
 class TestBitXor(TaskContract):
     name = "bit_xor"
     parameters: ClassVar = {"length": 30}
+    fixed = EVALUATION
 
 
 class TestBitMemory(TaskContract):
     name = "bit_memory"
     parameters: ClassVar = {"length": 100}
+    fixed = EVALUATION
 
 
 class TestMnist(TaskContract):
@@ -144,10 +177,12 @@ class TestPaddedMnist(TaskContract):
 class TestAugmentedMnist(TaskContract):
     name = "mnist"
     parameters: ClassVar = {"augment": True}
+    fixed = EVALUATION
 
 
 class TestCifar10(TaskContract):
     name = "cifar10"
+    fixed = EVALUATION
 
 
 class TestPlainCifar10(TaskContract):
@@ -157,6 +192,7 @@ class TestPlainCifar10(TaskContract):
 
 class TestCifar10Lra(TaskContract):
     name = "cifar10_lra"
+    fixed = EVALUATION
 
 
 class TestListOps(TaskContract):
@@ -187,6 +223,7 @@ class TestFamilyHoldout(TaskContract):
 class TestReleasedRemoteHomology(TaskContract):
     name = "remote_homology"
     parameters: ClassVar = {"max_length": 42, "variant": "released_code"}
+    fixed = ()
 
     def test_evaluation_does_not_depend_on_the_chunk_size(self) -> None:
         """Its padding is shown to the model, and how much there is follows from the chunk."""

@@ -71,7 +71,7 @@ def feed_of(task: BitXor, num_steps: int = 1000) -> Feed:
 
 
 def as_bytes(batch: Batch) -> tuple[bytes, ...]:
-    tensors = (batch.tokens, batch.targets, batch.mask)
+    tensors = (batch.tokens, batch.targets, batch.mask, batch.rows)
     return tuple(b"" if tensor is None else tensor.numpy().tobytes() for tensor in tensors)
 
 
