@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fpt_ray.config import Sweep, TrialSettings
+from fpt_ray.config import Arm, CheckpointInit, FPTSettings, Sweep, TrialSettings
 from fpt_ray.errors import Problem, SweepFileError
 from fpt_ray.seeding import trial_seed
 from fpt_ray.storage import RunDirectory
+from fpt_ray.training import fingerprints
 
 Resolved = dict[str, Any]
 _ABSENT = object()
 # Where and how a sweep runs, and what its report shows beside: none of it changes a trial.
-_FREE = ("resources", "failures", "loggers", "reference", "published", "format")
+_FREE = ("resources", "failures", "loggers", "reference", "published", "format", "donated")
 _DERIVED = ("max_steps", "num_trials", "final_seeds", "tune_seeds", "metric", "direction")
 
 
 def resolve(sweep: Sweep) -> Resolved:
-    """Write a sweep with every default and every arm spelled out, as JSON data."""
+    """Write a sweep with every default and every arm spelled out, as JSON data.
+
+    ``donated`` identifies the weights that arms start from and that other sweeps trained.
+
+    Raises:
+        ModelError: such weights are missing or damaged.
+    """
     tune = sweep.tune
     return {
         "format": 1,
@@ -45,7 +52,17 @@ def resolve(sweep: Sweep) -> Resolved:
             }
             for arm in sweep.arms
         ],
+        "donated": {
+            arm.name: fingerprints(arm.settings)["backbone"]
+            for arm in sweep.arms
+            if _has_donor(arm)
+        },
     }
+
+
+def _has_donor(arm: Arm) -> bool:
+    model = arm.settings.model
+    return isinstance(model, FPTSettings) and isinstance(model.init, CheckpointInit)
 
 
 def check_edits(former: Mapping[str, Any], now: Resolved, run: RunDirectory, file: str) -> None:
@@ -119,6 +136,7 @@ def _flat(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten what counts to dotted keys; a zero byte ends an arm's name, which may hold dots.
 
     Settings are read anew, so that those of an older version have the defaults of newer fields.
+    Weights of another sweep count with what they are, not with where they lie.
     """
     flat: dict[str, Any] = {"max_steps": resolved["max_steps"]}
     for section, value in resolved.items():
@@ -127,6 +145,8 @@ def _flat(resolved: Mapping[str, Any]) -> dict[str, Any]:
     for arm in resolved["arms"]:
         settings = TrialSettings.model_validate(arm["settings"]).model_dump(mode="json")
         del settings["data"], settings["training"]["max_steps"]
+        if weights := resolved.get("donated", {}).get(arm["name"]):
+            settings["model"]["init"] = {"checkpoint": f"weights {weights}"}
         _flatten(f"arms.{arm['name']}\0", settings, flat)
     return flat
 
