@@ -24,7 +24,7 @@ LAYERS = {
     **dict.fromkeys(("training", "data"), 3),
     **dict.fromkeys(("engine", "trial"), 4),
     "search": 5,
-    **dict.fromkeys(("orchestrate", "report", "plan", "verify"), 6),
+    **dict.fromkeys(("orchestrate", "report", "plan", "attention", "verify"), 6),
     "cli": 7,
     "sweep": 8,
 }

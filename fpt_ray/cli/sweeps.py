@@ -25,7 +25,7 @@ from fpt_ray.cli.options import (
     print_document,
     say,
 )
-from fpt_ray.errors import RunDirectoryError, SweepFileError
+from fpt_ray.errors import FptRayError, RunDirectoryError, SweepFileError
 
 if TYPE_CHECKING:
     from fpt_ray.config import Sweep
@@ -112,6 +112,12 @@ def validate(
 
 def report(
     run_dir: Annotated[str, typer.Argument(help="STORAGE/NAME of a sweep, or its URI.")],
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Also draw where each arm's best finalist looks.")
+    ] = False,
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Validation sequences that maps average over.")
+    ] = 16,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -121,7 +127,30 @@ def report(
 
     directory = RunDirectory(run_dir)
     print_document(write_report(directory), as_json)
+    code = _draw_attention(directory, samples) if attention else OK
     say(f"report: {directory.locate('report/summary.md')}")
+    raise typer.Exit(code)
+
+
+def _draw_attention(directory: RunDirectory, num_samples: int) -> int:
+    """Draw the maps of every arm that has some; an arm that has none leaves the others alone."""
+    from fpt_ray.attention import attention_maps
+    from fpt_ray.records import load_sweep_record
+    from fpt_ray.report import add_attention
+
+    record = load_sweep_record(directory)
+    maps, code = [], OK
+    for arm in record.arms:
+        if "backbone" not in arm.settings["model"]:
+            say(f"no attention maps of {arm.name}: its model is {arm.settings['model']['name']}")
+            continue
+        try:
+            maps.append(attention_maps(directory, record, arm.name, num_samples))
+        except FptRayError as error:
+            say(f"error: no attention maps of {arm.name}: {error}")
+            code = ERROR
+    add_attention(directory, maps)
+    return code if maps else ERROR
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

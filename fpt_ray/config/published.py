@@ -33,6 +33,8 @@ class PublishedSource(Settings):
     """How long it trained, in words."""
     protocol: str
     """How it chose and measured, in words."""
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """Task to what its sequences were, where the paper says it."""
 
 
 class _Exception(Settings):
@@ -61,7 +63,7 @@ class PublishedCell:
         backbone: the model that it was measured with.
     """
 
-    value: float | None
+    value: int | float | None
     sem: float | None
     unit: Unit
     certainty: Certainty
@@ -78,7 +80,7 @@ class PublishedTable(Settings):
     notes: tuple[str, ...] = Field(default=(), strict=False)
     """Caveats, and conflicts with other tables."""
     exceptions: tuple[_Exception, ...] = Field(default=(), strict=False)
-    rows: dict[str, dict[str, float | tuple[float, float] | None]] = Field(strict=False)
+    rows: dict[str, dict[str, int | float | tuple[float, float] | None]] = Field(strict=False)
     """Row to task to value, or to (mean, standard error of the mean); None for no number."""
 
     def cell(self, row: str, task: str) -> PublishedCell:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fpt_ray.report.fairness import FairnessFinding
+    from fpt_ray.report.published import BesidePublished
     from fpt_ray.report.results import ArmResult, SweepResult
 
 
@@ -17,6 +19,8 @@ class Report:
 
     result: SweepResult
     headline: tuple[str, ...]
+    fairness: tuple[FairnessFinding, ...] = ()
+    published: tuple[BesidePublished, ...] = ()
 
     @property
     def rows(self) -> tuple[ArmResult, ...]:
@@ -37,6 +41,8 @@ class Report:
                 for block in self.result.blocks
                 for row in block.arms
             ],
+            "fairness": [asdict(finding) for finding in self.fairness],
+            "published": [asdict(block) for block in self.published],
         }
 
     def table(self) -> Table:

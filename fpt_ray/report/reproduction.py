@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fpt_ray.records import ArmRecord, SweepRecord
@@ -42,23 +42,31 @@ def reproduction(record: SweepRecord, environment: Mapping[str, Any] | None) -> 
 def _pins(record: SweepRecord, arm: ArmRecord) -> str | None:
     """Write the ``--set`` flags that make a sweep of this arm alone, as it was chosen.
 
-    None where that is not simple: arms with different keys (another task), or an arm without a
-    winner.
+    None for an arm without a winner.
     """
-    settings = [_flat(each.settings) for each in record.arms]
-    own, winner = _flat(arm.settings), record.winner(arm.name)
-    if any(each.keys() != own.keys() for each in settings) or (record.space and winner is None):
+    winner = record.winner(arm.name)
+    if record.space and winner is None:
         return None
-    varied = {key: own[key] for key in own if any(each[key] != own[key] for each in settings)}
-    pinned = {
+    pinned: dict[str, Any] = {
         "name": f"{record.name}-{re.sub(r'[^A-Za-z0-9]+', '-', arm.name).strip('-') or 'arm'}",
         "compare": {},
         "reference": None,
         "tune": None,
-        **varied,
-        **(winner.values if winner is not None else {}),
     }
+    for section in arm.settings:
+        pinned |= _varied(section, arm, record.arms)
+    pinned |= winner.values if winner is not None else {}
     return " ".join(f"--set {shlex.quote(f'{key}={_yaml(v)}')}" for key, v in pinned.items())
+
+
+def _varied(section: str, arm: ArmRecord, arms: Sequence[ArmRecord]) -> dict[str, Any]:
+    """List what an arm sets otherwise than others; a section with other keys is set as a whole."""
+    own = {section: arm.settings[section]}
+    others = [_flat({section: each.settings[section]}) for each in arms]
+    flat = _flat(own)
+    if any(other.keys() != flat.keys() for other in others):
+        return own
+    return {key: value for key, value in flat.items() if any(o[key] != value for o in others)}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,8 @@ from typing import Any
 
 from fpt_ray.records import SweepRecord, TrialRecord
 from fpt_ray.report import search_space
+from fpt_ray.report.arm_settings import task_title
+from fpt_ray.report.convergence import Convergence, measure_convergence
 from fpt_ray.report.statistics import (
     ArmStatistics,
     PairedDifference,
@@ -39,7 +40,8 @@ class SearchResult:
 class ArmResult:
     """One row of the final table; accuracies are shares in [0, 1], keyed by seed.
 
-    ``test_size`` counts the sequences of the test split, of which ``test_skipped`` were not read.
+    ``convergence`` is None before a finalist has finished. ``test_size`` counts the sequences of
+    the test split, of which ``test_skipped`` were not read.
     """
 
     arm: str
@@ -56,13 +58,18 @@ class ArmResult:
     search: SearchResult | None
     test_size: int = 0
     test_skipped: int = 0
+    convergence: Convergence | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The arms of one task; arms of different tasks are never compared."""
+    """The arms of one task; arms of different tasks are never compared.
+
+    ``task`` is its name with the parameters that are not default, ``task_name`` the name alone.
+    """
 
     task: str
+    task_name: str
     arms: tuple[ArmResult, ...]
 
 
@@ -90,10 +97,11 @@ class SweepResult:
 
 def collect(record: SweepRecord) -> SweepResult:
     """Compute every arm's row, and the comparisons inside each block."""
-    by_task: dict[str, list[ArmResult]] = {}
+    by_task: dict[tuple[str, str], list[ArmResult]] = {}
     for arm in record.arms:
-        by_task.setdefault(_task_of(arm.settings), []).append(_arm_result(record, arm.name))
-    blocks = tuple(Block(task, _compare(arms)) for task, arms in by_task.items())
+        task = task_title(arm.settings), str(arm.settings["task"]["name"])
+        by_task.setdefault(task, []).append(_arm_result(record, arm.name))
+    blocks = tuple(Block(*task, _compare(arms)) for task, arms in by_task.items())
     return SweepResult(
         name=record.name,
         reference=record.reference,
@@ -141,6 +149,7 @@ def _arm_result(record: SweepRecord, arm: str) -> ArmResult:
         search=_search_result(record, arm, winner) if record.space else None,
         test_size=test_size,
         test_skipped=skipped,
+        convergence=measure_convergence(finalists),
     )
 
 
@@ -188,14 +197,6 @@ def _difference(row: ArmResult, reference: ArmResult) -> PairedDifference | None
     if row.statistics.num_lost or reference.statistics.num_lost:
         return None
     return paired_difference(row.accuracies, reference.accuracies)
-
-
-def _task_of(settings: Mapping[str, Any]) -> str:
-    """Write an arm's task in full, since other parameters make another task."""
-    task = settings["task"]
-    options = {key: value for key, value in sorted(task.items()) if key != "name"}
-    shown = ", ".join(f"{key} {json.dumps(value)}" for key, value in options.items())
-    return f"{task['name']} ({shown})" if shown else str(task["name"])
 
 
 def _missing(record: SweepRecord, arm: str) -> str | None:

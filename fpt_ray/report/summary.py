@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fpt_ray.records import SweepRecord, TrialRecord
+from fpt_ray.report.attention import AttentionFigure, attention_section
+from fpt_ray.report.fairness import check_fairness, fairness_section
 from fpt_ray.report.headline import headline
+from fpt_ray.report.published import beside_published, published_section
 from fpt_ray.report.reproduction import reproduction
 from fpt_ray.report.results import LOST, ArmResult, Block, SweepResult
 from fpt_ray.report.search_space import format_values
 from fpt_ray.report.wording import (
     ABSENT,
     code,
+    convergence_steps,
     difference_to_reference,
     estimate,
     markdown_table,
@@ -37,6 +41,10 @@ _SEARCH_HEADER = (
         "at the edge of its range",
     ),
 )
+_CONVERGENCE_HEADER = (
+    *("arm", "steps to convergence, mean (range)", "finalists"),
+    "of them best at the last evaluation",
+)
 _COVERAGE = (
     "Intervals are 95 % t intervals over final seeds; where all seeds agree exactly, a Wilson "
     "interval from the size of the test split; from 20 seeds on a BCa bootstrap is added. They "
@@ -54,6 +62,7 @@ def summarize_sweep(
     result: SweepResult,
     figures: Sequence[str],
     environment: Mapping[str, Any] | None,
+    attention: Sequence[AttentionFigure] = (),
 ) -> str:
     """Write the whole summary as Markdown.
 
@@ -62,17 +71,25 @@ def summarize_sweep(
         result: its numbers.
         figures: the stems of the figures that were drawn, below ``figures/``.
         environment: ``environment.json``, or None where there is none.
+        attention: the attention maps that were drawn, which are none unless asked for.
     """
+    published = beside_published(record, result)
     sections = [
         f"# {record.name}",
         *(_sentence(text) for text in headline(result)),
         _unfinished(result),
         "## Result",
         _final_tables(result),
+        _titled("Published beside ours", published_section(published, result.rows)),
+        "## Steps to convergence",
+        _convergence(record, result),
         "## Search",
         _search(result),
+        "## Fairness checks",
+        fairness_section(check_fairness(record, result)),
         "## Figures",
         _figures(figures, result),
+        _titled("Attention maps", attention_section(attention)),
         "## Cost and use of the test split",
         _cost(record, result),
         "## What the intervals cover",
@@ -83,6 +100,11 @@ def summarize_sweep(
         reproduction(record, environment),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _titled(title: str, text: str) -> str:
+    """Put a title over a section that not every report has."""
+    return f"## {title}\n\n{text}" if text else ""
 
 
 def _sentence(text: str) -> str:
@@ -131,6 +153,34 @@ def _final_row(row: ArmResult) -> list[str]:
         ABSENT if row.trained_parameters is None else f"{row.trained_parameters:,}",
         " / ".join(counts),
         f"{row.train_s:,.1f}",
+    ]
+
+
+def _convergence(record: SweepRecord, result: SweepResult) -> str:
+    """Write the paper's table 6 of this sweep, with its resolution."""
+    rows = [_convergence_row(row) for row in result.rows if row.convergence is not None]
+    if not rows:
+        return "No finalist has finished yet."
+    trainings = [arm.settings.get("training", {}) for arm in record.arms]
+    every = next((each["eval_every"] for each in trainings if "eval_every" in each), None)
+    resolution = f" Validation is evaluated every {plural(every, 'step')}," if every else ""
+    return (
+        f"{markdown_table(_CONVERGENCE_HEADER, rows)}\n\n"
+        "Steps of a finalist to its first evaluation within one percentage point of its best "
+        "validation accuracy."
+        + (f"{resolution} so these counts are no finer." if every else "")
+        + " A finalist that is best at its last evaluation may not have converged."
+    )
+
+
+def _convergence_row(row: ArmResult) -> list[str]:
+    convergence = row.convergence
+    assert convergence is not None
+    return [
+        code(row.arm),
+        convergence_steps(convergence),
+        str(len(convergence.steps)),
+        str(convergence.num_still_rising),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from fpt_ray.report.convergence import Convergence
 from fpt_ray.report.statistics import ArmStatistics, Interval, PairedDifference
 
 ABSENT = "–"  # noqa: RUF001 - an en dash is what a table's empty cell holds in print
@@ -55,6 +56,15 @@ def probability(p: float | None) -> str:
     if p is None:
         return ABSENT
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def convergence_steps(convergence: Convergence | None) -> str:
+    """Write the mean steps to convergence, and their range where they differ."""
+    if convergence is None:
+        return ABSENT
+    low, high = convergence.low, convergence.high
+    spread = "" if low == high else f" ({low:,} to {high:,})"
+    return f"{convergence.mean:,.0f}{spread}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -180,7 +180,7 @@ def test_group_that_does_not_exist(refuse):
 def test_group_that_the_backbone_lacks(refuse):
     rest = "compare:\n  t:\n    a: {model.backbone: gpt2, model.trained: [output, other]}\n"
     assert refuse(rest) == [
-        "s.yaml:5:55: selector 'other' matches nothing\n  fix: this backbone's groups are "
+        "s.yaml:5:55: selector 'other' matches nothing\n  fix: this model's groups are "
         "input, output, positions, layer_norm, attention, feed_forward"
     ]
 

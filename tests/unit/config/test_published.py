@@ -118,7 +118,7 @@ def test_all_that_is_wrong_with_published_is_told_at_once(refuse) -> None:
     rest = "published: [{table: T16, arms: {onne: x}}, {table: zzz, arms: {one: y}}]\n"
     assert [problem.split("\n")[0] for problem in refuse(ARMS + rest)] == [
         "s.yaml:4:33: there is no arm 'onne'",
-        "s.yaml:4:44: table T16 has no row 'x'",
+        "s.yaml:4:39: table T16 has no row 'x'",
         "s.yaml:4:57: there is no published table 'zzz'",
     ]
 

@@ -121,6 +121,6 @@ def test_each_task_has_its_own_sentence(new_sweep: Any) -> None:
     other = {"name": "bit_memory"}
     sweep = new_sweep(arms=("a", "b", "c"), space={}, tasks={"b": other, "c": other})
     texts = finding(sweep, a=[0.9] * 3, b=[0.8] * 3, c=[0.7] * 3)
-    assert texts[0].startswith("bit_xor (length 5, patterns 2): `a` reaches 90.00")
+    assert texts[0].startswith("bit_xor: `a` reaches 90.00")
     assert texts[1].startswith("bit_memory: `b` reaches 80.00")
     assert "Arms of this task are not compared: the reference has another." in texts[1]

@@ -18,7 +18,7 @@ def test_a_row_holds_what_was_searched_chosen_and_tested(finished: Any) -> None:
     result = collect(finished.record())
     assert result.complete
     (block,) = result.blocks
-    assert block.task == "bit_xor (length 5, patterns 2)"
+    assert block.task == "bit_xor"
     ours, theirs = block.arms
     assert ours.is_reference
     assert ours.difference is None
@@ -59,7 +59,7 @@ def test_arms_with_other_tasks_are_never_compared(new_sweep: Any) -> None:
             sweep.final(arm, None, index, 0.5 + index / 10 + (arm == "c") * index / 50)
     result = collect(sweep.record())
     assert [block.task for block in result.blocks] == [
-        "bit_xor (length 5, patterns 2)",
+        "bit_xor",
         "bit_memory (patterns 3)",
     ]
     assert [[row.arm for row in block.arms] for block in result.blocks] == [["a", "c"], ["b"]]
