@@ -20,6 +20,9 @@ class DataSettings(Settings):
     materialized where the data fit the object store, else streaming."""
     dir: str | None = None
     """Directory or URI of raw data and prepared shards; null: ~/.cache/fpt_ray/data."""
+    cache_features: Literal["auto", "off"] = "auto"
+    """auto: what a sample gives below everything that is trained is computed once and kept; off:
+    at every step. Results are the same, to rounding."""
 
 
 class OptimizerSettings(Settings):

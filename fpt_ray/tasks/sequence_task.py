@@ -132,7 +132,7 @@ class SequenceTask(ABC):
             return list(map(Batch, tokens, targets))
         rows = torch.from_numpy(self.stream_samples(seed, start, stop))
         by_step = zip(tokens, targets, rows.reshape(-1, batch_size), strict=True)
-        return [Batch(*shown, rows=which) for *shown, which in by_step]
+        return [Batch(shown, asked, rows=which) for shown, asked, which in by_step]
 
     def _assemble_by_length(
         self, seed: int, steps: range, batch_size: int, fetch: Fetch

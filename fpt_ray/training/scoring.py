@@ -8,6 +8,7 @@ from torch import Tensor
 from fpt_ray.models import SequenceModel
 from fpt_ray.tasks import Split, Task
 from fpt_ray.tasks.base import evaluation_chunks
+from fpt_ray.training.features import Store, compute_logits
 from fpt_ray.training.feed import to_device
 from fpt_ray.training.results import TestResult
 
@@ -32,7 +33,12 @@ def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> T
 
 @torch.inference_mode()
 def score(
-    model: SequenceModel, task: Task, split: Split, device: torch.device, bf16: bool = False
+    model: SequenceModel,
+    task: Task,
+    split: Split,
+    device: torch.device,
+    bf16: bool = False,
+    store: Store | None = None,
 ) -> TestResult:
     """Evaluate a model on a whole split, without dropout; skipped sequences count as wrong.
 
@@ -42,6 +48,7 @@ def score(
         split: validation or test.
         device: where to compute.
         bf16: compute in bfloat16 under autocast.
+        store: of the split, where activations are kept.
     """
     model.eval()
     chunk_size = max(1, min(MAX_CHUNK_SEQUENCES, MAX_CHUNK_TOKENS // task.spec.seq_length))
@@ -52,7 +59,7 @@ def score(
         batch = to_device(chunk, device)
         targets = batch.targets
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits = model(batch.tokens, batch.mask)
+            logits = compute_logits(model, batch, store)
         loss += cross_entropy(logits, targets, reduction="sum")
         guesses = logits.reshape(targets.numel(), -1).argmax(dim=-1)
         correct += (guesses == targets.flatten()).sum()

@@ -14,6 +14,7 @@ from fpt_ray.models import SequenceModel
 from fpt_ray.seeding import derive_seed
 from fpt_ray.tasks import Batch
 from fpt_ray.training.divergence import Watch
+from fpt_ray.training.features import Store, compute_logits
 from fpt_ray.training.feed import Feed
 from fpt_ray.training.scoring import cross_entropy
 
@@ -31,6 +32,8 @@ class Recipe:
         epsilon: added to Adam's denominator.
         grad_clip_norm: largest norm of all gradients together; None does not clip.
         precision: ``bf16`` computes the forward pass under autocast.
+        cache_features: keep activations that training does not change; never those of bf16, whose
+            rounding shows when sequences meet in other batches.
     """
 
     learning_rate: float = 1e-3
@@ -39,6 +42,7 @@ class Recipe:
     epsilon: float = 1e-8
     grad_clip_norm: float | None = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
+    cache_features: bool = True
 
 
 class Stepper:
@@ -50,16 +54,24 @@ class Stepper:
         recipe: how to update.
         seed: the trial's seed; draws dropout.
         device: where to compute.
+        store: of the training split, where activations are kept.
     """
 
     def __init__(
-        self, model: SequenceModel, feed: Feed, recipe: Recipe, seed: int, device: torch.device
+        self,
+        model: SequenceModel,
+        feed: Feed,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        store: Store | None = None,
     ) -> None:
         self._model = model
         self._feed = feed
         self._recipe = recipe
         self._seed = seed
         self._device = device
+        self._store = store
         named = model.named_parameters()
         self.trained: dict[str, Tensor] = {n: p for n, p in named if p.requires_grad}
         self._parameters = list(self.trained.values())
@@ -120,7 +132,7 @@ class Stepper:
         """Compute the gradients of one batch; return the loss and the norm before clipping."""
         bf16 = self._recipe.precision == "bf16"
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits = self._model(batch.tokens, batch.mask)
+            logits = compute_logits(self._model, batch, self._store)
         loss = cross_entropy(logits, batch.targets)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

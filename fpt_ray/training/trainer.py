@@ -15,6 +15,7 @@ from fpt_ray.models import SequenceModel, frozen_fingerprint
 from fpt_ray.tasks import Task
 from fpt_ray.training.blobs import check_tensors, pack, unpack
 from fpt_ray.training.divergence import Watch
+from fpt_ray.training.features import Stores, plan_stores
 from fpt_ray.training.feed import Feed
 from fpt_ray.training.results import Best, Evaluation, Metric, TestResult
 from fpt_ray.training.scoring import score
@@ -72,8 +73,11 @@ class Trainer:
         self._frozen = frozen
         self._device = device
         self._bf16 = recipe.precision == "bf16"
+        self._stores = Stores()
+        if recipe.cache_features and not self._bf16:
+            self._stores = plan_stores(model, task, plan.max_steps * recipe.batch_size, device)
         feed = Feed(task, plan.seed, recipe.batch_size, plan.max_steps, device)
-        self._stepper = Stepper(model, feed, recipe, plan.seed, device)
+        self._stepper = Stepper(model, feed, recipe, plan.seed, device, self._stores.train)
         self._best: Best | None = None
         self._best_parameters: dict[str, Tensor] | None = None
         self._train_s = 0.0
@@ -199,7 +203,8 @@ class Trainer:
             self.step += watch.divergence.index + 1
             return _diverged(self.step, watch.divergence.reason)
         self.step += num_steps
-        result = score(self._model, self._task, "validation", self._device, self._bf16)
+        store = self._stores.validation
+        result = score(self._model, self._task, "validation", self._device, self._bf16, store)
         if not result.loss < float("inf"):
             return _diverged(self.step, f"the validation loss became {result.loss}")
         return Evaluation(self.step, train_loss, result.loss, result.accuracy, 0.0, 0.0)
