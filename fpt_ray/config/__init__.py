@@ -9,6 +9,7 @@ from fpt_ray.config.backbones import (
     UNTRAINED,
     BackboneShape,
 )
+from fpt_ray.config.baseline_checks import input_mistakes, read_mistakes
 from fpt_ray.config.data_settings import data_settings
 from fpt_ray.config.domains import Choice, Domain, Grid, IntUniform, LogUniform, Uniform
 from fpt_ray.config.identity import identity, trial_id
@@ -81,9 +82,11 @@ __all__ = [
     "Uniform",
     "data_settings",
     "identity",
+    "input_mistakes",
     "known_shape",
     "load_sweep",
     "parse_selectors",
+    "read_mistakes",
     "resolve",
     "trial_id",
 ]

@@ -7,6 +7,8 @@ from fpt_ray.models.backbone import Backbone, BackboneChoice, find_backbone
 from fpt_ray.models.body import Body
 from fpt_ray.models.ends import Ends, draw_ends
 from fpt_ray.models.families import FAMILIES, Family
+from fpt_ray.models.lstm import LSTMBody
+from fpt_ray.models.no_backbone import NoBackbone
 from fpt_ray.models.roles import backbone_roles
 from fpt_ray.models.sequence_model import SequenceModel, parameter_roles
 from fpt_ray.models.sources import PACKAGED
@@ -19,6 +21,8 @@ __all__ = [
     "Body",
     "Ends",
     "Family",
+    "LSTMBody",
+    "NoBackbone",
     "SequenceModel",
     "attention_for",
     "backbone_roles",

@@ -29,6 +29,11 @@ class Body(Protocol):
         """Whether tokens see only those before them, and so never the padding after them."""
         ...
 
+    @property
+    def takes_ids(self) -> bool:
+        """Whether it reads embedded ids as it reads projected features."""
+        ...
+
     def blueprint(self, attention: str) -> nn.Module:
         """Build the module on the meta device.
 

@@ -8,22 +8,26 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from fpt_ray.models.reading import Read
 from fpt_ray.seeding import derive_seed
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """The shapes of the layers at the ends of a model.
+    """What the layers at the ends of a model take, read and give.
 
     Attributes:
-        input_kind: ``features`` for a linear input layer, ``ids`` for an embedding.
+        input_kind: what a token is: ``features``, or one of the ``ids``.
         input_size: features of a token, or the number of ids.
-        num_read: how many of the last real tokens are read.
+        num_read: how many real tokens are read; 1 where their mean is.
         num_logits: logits at each read token.
         input_mlp: hidden sizes before the input layer.
         output_mlp: hidden sizes before the output layer.
+        input_layer: ``linear`` reads ids as one-hot vectors; ``auto`` embeds them, and is linear
+            for features.
+        read: which real tokens are read.
     """
 
     input_kind: Literal["features", "ids"]
@@ -32,12 +36,28 @@ class Ends:
     num_logits: int
     input_mlp: tuple[int, ...] = ()
     output_mlp: tuple[int, ...] = ()
+    input_layer: Literal["auto", "linear", "embedding"] = "auto"
+    read: Read = "last"
+
+
+class OneHotLinear(nn.Linear):
+    """A linear layer on one-hot vectors that are given by the place of their one.
+
+    Multiplying by such a vector chooses a column of the weights.
+    """
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Compute (batch, seq, out_features) from (batch, seq) ids below ``in_features``."""
+        return nn.functional.embedding(ids, self.weight.T) + self.bias
 
 
 def build_input_layer(ends: Ends, hidden_size: int) -> nn.Sequential:
     """Build the layers that make tokens out of the task's features or ids, on the meta device."""
+    sizes = (ends.input_size, *ends.input_mlp, hidden_size)
     if ends.input_kind == "features":
-        return _layers((ends.input_size, *ends.input_mlp, hidden_size))
+        return _layers(sizes)
+    if ends.input_layer == "linear":
+        return _layers(sizes, OneHotLinear)
     first_size = (*ends.input_mlp, hidden_size)[0]
     embedding = nn.Embedding(ends.input_size, first_size, device="meta")
     if not ends.input_mlp:
@@ -83,10 +103,9 @@ def draw_ends(
             nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 
 
-def _layers(sizes: Sequence[int]) -> nn.Sequential:
-    """Stack linear layers, with ReLU and dropout between them."""
-    stack: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        stack += [nn.ReLU(), nn.Dropout()] if stack else []
-        stack.append(nn.Linear(fan_in, fan_out, device="meta"))
+def _layers(sizes: Sequence[int], first: type[nn.Linear] = nn.Linear) -> nn.Sequential:
+    """Stack linear layers, the first of a given type, with ReLU and dropout between them."""
+    stack: list[nn.Module] = [first(sizes[0], sizes[1], device="meta")]
+    for fan_in, fan_out in pairwise(sizes[1:]):
+        stack += [nn.ReLU(), nn.Dropout(), nn.Linear(fan_in, fan_out, device="meta")]
     return nn.Sequential(*stack)
