@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fpt_ray.config.backbones import UNTRAINED, BackboneShape
 from fpt_ray.config.base import KeyPath
+from fpt_ray.config.baseline_checks import check_baseline, check_ends, input_kind, input_mistakes
 from fpt_ray.config.findings import Finding
 from fpt_ray.config.models import FPTSettings
 from fpt_ray.config.selectors import parse_selectors
@@ -31,8 +32,11 @@ _LENGTH_KEYS = {
 def check_trial(settings: TrialSettings) -> Iterator[Finding]:
     """Find what does not fit together in the settings of one trial."""
     yield from _check_data(settings)
+    yield from check_ends(settings)
     if isinstance(settings.model, FPTSettings):
         yield from _check_backbone(settings, settings.model)
+    else:
+        yield from check_baseline(settings.model)
 
 
 def _check_backbone(settings: TrialSettings, model: FPTSettings) -> Iterator[Finding]:
@@ -45,6 +49,8 @@ def _check_backbone(settings: TrialSettings, model: FPTSettings) -> Iterator[Fin
     if shape:
         yield from _check_layers(model, shape)
         yield from _check_positions(settings, model, shape)
+        if not shape.takes_ids and input_kind(settings.task) == "ids":
+            yield from input_mistakes(model, "ids", takes_ids=False)
     yield from _check_selectors(model, shape)
 
 
@@ -62,7 +68,7 @@ def _check_data(settings: TrialSettings) -> Iterator[Finding]:
 
 def _check_weights(model: FPTSettings) -> Iterator[Finding]:
     is_untrained = model.backbone in UNTRAINED and not Path(model.backbone).is_dir()
-    if model.init == "pretrained" and is_untrained:
+    if model.init in ("pretrained", "statistics") and is_untrained:
         what = f"{model.backbone} has no pretrained weights"
         yield Finding(("model", "init"), what, "init: random", involves=(_BACKBONE,))
 
@@ -79,7 +85,11 @@ def _check_positions(
 ) -> Iterator[Finding]:
     tokens = settings.task.seq_length
     extended: KeyPath = ("model", "extend_positions")
-    if model.extend_positions is not None and model.extend_positions < shape.num_positions:
+    if shape.num_positions is None:
+        if model.extend_positions is not None:
+            what = f"{model.backbone} takes sequences of any length: it has no table to extend"
+            yield Finding(extended, what, "extend_positions: null", involves=(_BACKBONE,))
+    elif model.extend_positions is not None and model.extend_positions < shape.num_positions:
         what = f"extend_positions {model.extend_positions} is less than the {shape.num_positions} "
         fix = f"extend_positions: null, or more than {shape.num_positions}"
         yield Finding(extended, f"{what}that {model.backbone} has", fix, involves=(_BACKBONE,))

@@ -60,7 +60,8 @@ def _may_be_hub_id(backbone: str) -> bool:
 
 def _unknown(backbone: str) -> ModelError:
     near = difflib.get_close_matches(backbone, BACKBONE_SHAPES, n=1, cutoff=0.6)
-    fix = "a built-in name (minilm-l6, tiny-gpt2, tiny-bert), a hub id (owner/name) or a directory"
+    built_in = "a built-in name (minilm-l6, tiny-gpt2, tiny-bert, ...)"
+    fix = f"{built_in}, a hub id (owner/name) or a directory"
     return ModelError(
         f"there is no backbone {backbone!r}: it is no directory and no known name",
         fix=f"{near[0]}; or {fix}" if near else fix,
@@ -80,29 +81,46 @@ def _read_shape(config: Path) -> BackboneShape | None:
 
 
 def _shape_of(fields: dict[str, Any]) -> BackboneShape | None:
-    if fields["model_type"] == "bert":
-        return replace(
-            BACKBONE_SHAPES["bert-base-uncased"],
-            **_known(fields, _BERT_FIELDS),
-        )
-    if fields["model_type"] == "gpt2":
-        shape = replace(BACKBONE_SHAPES["gpt2"], **_known(fields, _GPT2_FIELDS))
+    """Read the fields of a config.json; what it leaves out is transformers' default."""
+    family = fields["model_type"]
+    if family not in _FAMILIES:
+        return None
+    default, names = _FAMILIES[family]
+    sizes: dict[str, Any] = {
+        ours: int(fields[theirs]) for ours, theirs in names.items() if theirs in fields
+    }
+    shape = replace(default, **sizes)
+    if family == "gpt2":
         return replace(shape, intermediate_size=fields.get("n_inner") or 4 * shape.hidden_size)
-    return None
+    if family in ("roberta", "longformer"):
+        return replace(shape, num_positions=_behind_padding(fields))
+    return replace(shape, num_positions=_num_patches(fields)) if family == "vit" else shape
 
 
-def _known(fields: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    return {ours: int(fields[theirs]) for ours, theirs in names.items() if theirs in fields}
+def _behind_padding(fields: dict[str, Any]) -> int:
+    """Count the rows of a position table behind that of padding, where the first token's is."""
+    rows, padding = fields.get("max_position_embeddings", 512), fields.get("pad_token_id", 1)
+    return int(rows) - int(padding) - 1
 
 
-_BERT_FIELDS = {
+def _num_patches(fields: dict[str, Any]) -> int:
+    """Count the patches of an image."""
+    height, width = _pair(fields.get("image_size", 224))
+    patch_height, patch_width = _pair(fields.get("patch_size", 16))
+    return (height // patch_height) * (width // patch_width)
+
+
+def _pair(size: int | list[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+_SHARED_FIELDS = {
     "num_layers": "num_hidden_layers",
     "hidden_size": "hidden_size",
     "num_heads": "num_attention_heads",
-    "num_positions": "max_position_embeddings",
-    "vocab_size": "vocab_size",
     "intermediate_size": "intermediate_size",
 }
+_WITH_IDS = {**_SHARED_FIELDS, "vocab_size": "vocab_size"}
 _GPT2_FIELDS = {
     "num_layers": "n_layer",
     "hidden_size": "n_embd",
@@ -110,3 +128,36 @@ _GPT2_FIELDS = {
     "num_positions": "n_positions",
     "vocab_size": "vocab_size",
 }
+_DISTILBERT_FIELDS = {
+    "num_layers": "n_layers",
+    "hidden_size": "dim",
+    "num_heads": "n_heads",
+    "num_positions": "max_position_embeddings",
+    "vocab_size": "vocab_size",
+    "intermediate_size": "hidden_dim",
+}
+_T5_FIELDS = {
+    "num_layers": "num_layers",
+    "hidden_size": "d_model",
+    "num_heads": "num_heads",
+    "vocab_size": "vocab_size",
+    "intermediate_size": "d_ff",
+}
+
+_FAMILIES: dict[str, tuple[BackboneShape, dict[str, str]]] = {
+    "gpt2": (BACKBONE_SHAPES["gpt2"], _GPT2_FIELDS),
+    "bert": (
+        BACKBONE_SHAPES["bert-base-uncased"],
+        {**_WITH_IDS, "num_positions": "max_position_embeddings"},
+    ),
+    "roberta": (BACKBONE_SHAPES["roberta-base"], _WITH_IDS),
+    "distilbert": (BACKBONE_SHAPES["distilbert-base-uncased"], _DISTILBERT_FIELDS),
+    "t5": (BACKBONE_SHAPES["t5-small"], _T5_FIELDS),
+    "longformer": (
+        replace(BACKBONE_SHAPES["allenai/longformer-base-4096"], vocab_size=30522),
+        _WITH_IDS,
+    ),
+    "vit": (BACKBONE_SHAPES["google/vit-base-patch16-224"], _SHARED_FIELDS),
+    "llama": (BackboneShape("llama", 32, 4096, 32, None, 32000, 11008), _WITH_IDS),
+}
+"""Family to the shape of transformers' default configuration, and its names of our sizes."""

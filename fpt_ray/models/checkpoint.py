@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def map_checkpoint(files: Collection[Path]) -> dict[str, Tensor]:
 def select(
     tensors: Mapping[str, Tensor],
     wanted: Mapping[str, torch.Size],
-    prefixes: tuple[str, ...],
+    own_name: Callable[[str], str],
     folder: Path,
 ) -> dict[str, Tensor]:
     """Pick a backbone's parameters out of a checkpoint, under the backbone's own names.
@@ -84,13 +84,13 @@ def select(
     Args:
         tensors: a checkpoint's tensors, possibly of a larger model and with legacy names.
         wanted: shape of every parameter of the backbone.
-        prefixes: what a larger model puts before the backbone's names.
+        own_name: tells the backbone's name of a checkpoint's parameter.
         folder: where the checkpoint is, for messages.
 
     Raises:
         ModelError: a parameter is missing or has another shape.
     """
-    renamed = {_backbone_name(name, prefixes): tensor for name, tensor in tensors.items()}
+    renamed = {_without_legacy(own_name(name)): tensor for name, tensor in tensors.items()}
     missing = [name for name in wanted if name not in renamed]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
@@ -102,9 +102,7 @@ def select(
     return {name: renamed[name] for name in wanted}
 
 
-def _backbone_name(name: str, prefixes: tuple[str, ...]) -> str:
-    for prefix in prefixes:
-        name = name.removeprefix(prefix)
+def _without_legacy(name: str) -> str:
     path, _, leaf = name.rpartition(".")
     return f"{path}.{_LEGACY_LEAVES.get(leaf, leaf)}" if path else name
 

@@ -37,19 +37,18 @@ def backbone_roles(backbone: nn.Module, family: Family, prefix: str) -> Iterator
     }
     for path, module in backbone.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            group = tables.get(module) or _group(module, owners.get(module))
+            group = tables.get(module) or _group(module, family, owners.get(module))
             if group is None:
                 raise ModelError(
                     f"the role of {path}.{name} in a {type(module).__name__} is unknown",
                     where=f"backbone family {family.name}",
-                    fix="add the module's type to the family in fpt_ray/models/families.py",
+                    fix="add the module's type to the family in fpt_ray/models/families",
                 )
-            yield ParameterRole(
-                f"{prefix}{path}.{name}", group, layers.get(module), parameter.numel()
-            )
+            layer = None if module in tables else layers.get(module)
+            yield ParameterRole(f"{prefix}{path}.{name}", group, layer, parameter.numel())
 
 
-def _group(module: nn.Module, owner: str | None) -> str | None:
-    if isinstance(module, nn.LayerNorm):
+def _group(module: nn.Module, family: Family, owner: str | None) -> str | None:
+    if isinstance(module, family.norms):
         return "layer_norm"
     return owner if isinstance(module, nn.Linear | Conv1D) else None

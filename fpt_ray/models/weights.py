@@ -61,7 +61,7 @@ def digest_tensor(tensor: Tensor) -> str:
 
 
 def pretrained_weights(
-    folder: Path, wanted: Mapping[str, torch.Size], prefixes: tuple[str, ...]
+    folder: Path, wanted: Mapping[str, torch.Size], own_name: Callable[[str], str]
 ) -> SharedWeights:
     """Map a published checkpoint, once per process while its files stay unchanged.
 
@@ -70,14 +70,14 @@ def pretrained_weights(
     Args:
         folder: directory with the checkpoint.
         wanted: shape of every parameter of the backbone.
-        prefixes: what a larger model's checkpoint puts before the backbone's names.
+        own_name: tells the backbone's name of a checkpoint's parameter.
 
     Raises:
         ModelError: files or parameters are missing or damaged.
     """
     stats = ((file.resolve(), file.stat()) for file in checkpoint_files(folder))
     signature = tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
-    return _map_pretrained(signature, tuple(wanted.items()), prefixes)
+    return _map_pretrained(signature, tuple(wanted.items()), own_name)
 
 
 def generated_weights(name: str, generate: Callable[[], Mapping[str, Tensor]]) -> SharedWeights:
@@ -100,11 +100,11 @@ def _map_generated(file: Path, mtime_ns: int) -> SharedWeights:
 
 @lru_cache(maxsize=4)
 def _map_pretrained(
-    signature: Signature, wanted: tuple[tuple[str, torch.Size], ...], prefixes: tuple[str, ...]
+    signature: Signature, wanted: tuple[tuple[str, torch.Size], ...], own_name: Callable[[str], str]
 ) -> SharedWeights:
     files = [file for file, _, _ in signature]
     mapped = map_checkpoint(files)
-    tensors = select(mapped, dict(wanted), prefixes, files[0].parent)
+    tensors = select(mapped, dict(wanted), own_name, files[0].parent)
     mappable = all(file.suffix == ".safetensors" for file in files)
     if mappable and all(tensor.dtype == torch.float32 for tensor in tensors.values()):
         return SharedWeights(tensors)

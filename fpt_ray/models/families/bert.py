@@ -2,47 +2,53 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from transformers import BertConfig, BertModel, PretrainedConfig
 from transformers import PreTrainedModel as TransformersModel
 from transformers.models.bert.modeling_bert import BertAttention, BertIntermediate, BertOutput
 
 from fpt_ray.config import BackboneShape
-from fpt_ray.models.families.base import Family
+from fpt_ray.models.families.base import SHARED_FIELDS, Family
 
 
-def _build_bert(config: BertConfig) -> TransformersModel:
-    return BertModel(config, add_pooling_layer=False)
+class Bert(Family):
+    """A position table, token types (``other``), and a layer norm after the embeddings."""
 
-
-def _bert_config(shape: BackboneShape) -> PretrainedConfig:
-    return BertConfig(
-        vocab_size=shape.vocab_size,
-        max_position_embeddings=shape.num_positions,
-        hidden_size=shape.hidden_size,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        intermediate_size=shape.intermediate_size,
-    )
-
-
-BERT = Family(
-    name="bert",
-    config=BertConfig,
-    build=_build_bert,
-    config_from_shape=_bert_config,
-    blocks="encoder.layer",
-    tables={
+    name = "bert"
+    config = BertConfig
+    blocks = "encoder.layer"
+    embeddings = "embeddings.word_embeddings"
+    tables: ClassVar = {
         "embeddings.position_embeddings": "positions",
         "embeddings.token_type_embeddings": "other",
-    },
-    positions="embeddings.position_embeddings.weight",
-    owners={
+    }
+    positions = "embeddings.position_embeddings.weight"
+    owners: ClassVar = {
         BertAttention: "attention",
         BertIntermediate: "feed_forward",
         BertOutput: "feed_forward",
-    },
-    unused="embeddings.word_embeddings",
-    prefixes=("bert.",),
-    causal=False,
-    fields=("hidden_act", "layer_norm_eps", "type_vocab_size", "intermediate_size"),
-)
+    }
+    prefixes = ("bert.",)
+    fields = (
+        *SHARED_FIELDS,
+        "hidden_act",
+        "layer_norm_eps",
+        "type_vocab_size",
+        "intermediate_size",
+    )
+
+    def build(self, config: BertConfig) -> TransformersModel:
+        """Make the bare backbone, without a pooler."""
+        return BertModel(config, add_pooling_layer=False)
+
+    def config_from_shape(self, shape: BackboneShape) -> PretrainedConfig:
+        """Make the configuration of a model that is known by its shape only."""
+        return BertConfig(
+            vocab_size=shape.vocab_size,
+            max_position_embeddings=shape.num_positions or 0,
+            hidden_size=shape.hidden_size,
+            num_hidden_layers=shape.num_layers,
+            num_attention_heads=shape.num_heads,
+            intermediate_size=shape.intermediate_size,
+        )
