@@ -123,6 +123,13 @@ def test_the_order_of_selectors_is_of_no_account():
     assert identify(example(trained=default)) == identify(example())
 
 
+def test_inits_are_told_apart_but_not_the_places_of_checkpoints():
+    drawn = [example(), example(init="random"), example(init="statistics")]
+    here, there = (example(init={"checkpoint": f"/{place}#arm"}) for place in ("here", "there"))
+    assert identify(here) == identify(there)
+    assert len({identify(one) for one in (*drawn, here)}) == 4
+
+
 def test_tasks_are_told_apart_by_name_alone():
     names = {identify(example().with_values({"task": {"name": task}})) for task in TASKS}
     assert len(names) == len(TASKS)
