@@ -37,7 +37,7 @@ def check_baseline(model: LSTMSettings | NoBackboneSettings) -> Iterator[Finding
             for selector in parse_selectors([text]):
                 selector.select(roles)
         except ModelError as error:
-            lacks_positions = isinstance(model, LSTMSettings) and "positions" in text
+            lacks_positions = "positions" in text and getattr(model, "positions", True) is False
             fix = (
                 "positions: true, or leave positions out" if lacks_positions else error.problem.fix
             )

@@ -154,7 +154,8 @@ def _describe_choices(selector: Selector, parameters: Sequence[ParameterRole]) -
     groups = {role.group for role in parameters}
     for term in (selector.term, *selector.minus):
         if term.group not in (*groups, "all"):
-            return f"this backbone's groups are {', '.join(g for g in GROUPS if g in groups)}"
+            why = _WITHOUT_POSITIONS if term.group == "positions" else ""
+            return f"{why}this model's groups are {', '.join(g for g in GROUPS if g in groups)}"
         if not term.select(parameters):
             last = num_layers(parameters) - 1
             return (
@@ -163,4 +164,7 @@ def _describe_choices(selector: Selector, parameters: Sequence[ParameterRole]) -
     return "subtract less: nothing is left to train"
 
 
+_WITHOUT_POSITIONS = (
+    "leave positions out: this model has no table of them (rotary positions are fixed angles); "
+)
 _EXAMPLES = 'a group, "attention[-1]", "feed_forward[0:6]", "all" or "all - attention"'

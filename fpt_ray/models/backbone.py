@@ -77,6 +77,11 @@ class Backbone:
         """Whether tokens see only those before them."""
         return self.family.causal
 
+    @property
+    def takes_ids(self) -> bool:
+        """Whether it was made for ids, and so may stand behind an embedding of them."""
+        return self.family.takes_ids
+
     def run(self, module: nn.Module, embedded: Tensor, mask: Tensor | None) -> Tensor:
         """Compute the hidden states, as ``Body.run`` says."""
         return self.family.run(module, embedded, mask)

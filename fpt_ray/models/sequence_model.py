@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from fpt_ray.config import ParameterRole
 from fpt_ray.models.body import Body
 from fpt_ray.models.ends import Ends, build_input_layer, build_output_layer
+from fpt_ray.models.families import set_dropout
+from fpt_ray.models.reading import READERS, draw_order, reorder
 
 
 class SequenceModel(nn.Module):
@@ -20,10 +21,12 @@ class SequenceModel(nn.Module):
 
     Args:
         body: what lies between the ends; the model is built from its blueprint.
-        ends: shapes of the input and output layers.
+        ends: what the input and output layers take, read and give.
         dropout: probability at the input and in every dropout of the body, in [0, 1).
         attention: transformers' name of the attention implementation.
     """
+
+    _order: Tensor | None
 
     def __init__(self, body: Body, ends: Ends, dropout: float, attention: str = "eager") -> None:
         super().__init__()
@@ -32,10 +35,20 @@ class SequenceModel(nn.Module):
         self.dropout = nn.Dropout()
         self.backbone = body.blueprint(attention)
         self._body = body
+        self._read = READERS[ends.read]
         self.output_layer = build_output_layer(ends, body.hidden_size)
-        for module in self.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
+        # A buffer, so that models whose seeds differ keep their own when they are stacked.
+        self.register_buffer("_order", None, persistent=False)
+        set_dropout(self, dropout)
+
+    def shuffle(self, seed: int, seq_length: int) -> None:
+        """Read all tokens but the last ``num_read`` in an order that a seed draws, always the same.
+
+        Args:
+            seed: the trial's seed.
+            seq_length: tokens in the task's longest sequence.
+        """
+        self._order = draw_order(seed, seq_length)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the logits at the read tokens.
@@ -54,9 +67,11 @@ class SequenceModel(nn.Module):
 
     def features(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute what the output layer reads, (batch, num_read, hidden_size)."""
+        if self._order is not None:
+            tokens = reorder(tokens, mask, self._order, self.num_read)
         embedded = self.dropout(self.input_layer(tokens))
         hidden = self._body.run(self.backbone, embedded, mask)
-        return _last(hidden, mask, self.num_read)
+        return self._read(hidden, mask, self.num_read)
 
 
 def parameter_roles(model: SequenceModel, body: Body) -> tuple[ParameterRole, ...]:
@@ -71,12 +86,3 @@ def parameter_roles(model: SequenceModel, body: Body) -> tuple[ParameterRole, ..
         for name, parameter in model.get_submodule(path).named_parameters()
     )
     return (*ends, *body.roles(model.backbone, "backbone."))
-
-
-def _last(hidden: Tensor, mask: Tensor | None, count: int) -> Tensor:
-    """Choose the last ``count`` real tokens of (batch, seq, size): (batch, count, size)."""
-    if mask is None:
-        return hidden[:, -count:]
-    first = mask.sum(dim=1, keepdim=True) - count
-    index = first + torch.arange(count, device=mask.device)
-    return torch.take_along_dim(hidden, index[:, :, None], dim=1)

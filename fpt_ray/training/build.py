@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
-from fpt_ray.config import GROUPS, FPTSettings, ParameterRole, TrialSettings, resolve
+from fpt_ray.config import (
+    GROUPS,
+    FPTSettings,
+    ParameterRole,
+    TrialSettings,
+    input_mistakes,
+    read_mistakes,
+    resolve,
+)
 from fpt_ray.errors import ModelError
 from fpt_ray.models import (
     Body,
@@ -88,7 +96,7 @@ def build_model(
 
     Args:
         settings: everything that decides what it computes.
-        seed: draws the ends and random backbones.
+        seed: draws the ends, random bodies and the order of shuffled tokens.
         task: the settings' task, of which no data are read.
         device: where the model shall be.
 
@@ -102,6 +110,8 @@ def build_model(
     model, roles = _blueprint(settings, task, body, attention_for(device))
     trained = resolve(settings.model.trained, roles)
     draw_ends(model.input_layer, model.output_layer, settings.model.orthogonal_gain, seed)
+    if settings.model.token_order == "shuffled":
+        model.shuffle(seed, task.spec.seq_length)
     return model, materialise(model, body, trained, seed, device)
 
 
@@ -160,8 +170,19 @@ def _blueprint(
             where="model.extend_positions",
             fix=f"extend_positions: {length}",
         )
+    _check_ends(settings, task, body)
     built = SequenceModel(body, _ends(settings, task), settings.training.dropout, attention)
     return built, parameter_roles(built, body)
+
+
+def _check_ends(settings: TrialSettings, task: Task, body: Body) -> None:
+    spec, model = task.spec, settings.model
+    mistakes = (
+        *input_mistakes(model, spec.input_kind, body.takes_ids),
+        *read_mistakes(model, spec.num_read, body.causal),
+    )
+    for mistake in mistakes:
+        raise ModelError(mistake.what, ".".join(map(str, mistake.path)), mistake.fix)
 
 
 def _ends(settings: TrialSettings, task: Task) -> Ends:
@@ -172,6 +193,8 @@ def _ends(settings: TrialSettings, task: Task) -> Ends:
         num_logits=task.spec.num_logits,
         input_mlp=settings.model.input_mlp,
         output_mlp=settings.model.output_mlp,
+        input_layer=settings.model.input_layer,
+        read=settings.model.read,
     )
 
 
@@ -184,6 +207,7 @@ def _recipe(settings: TrialSettings) -> Recipe:
         epsilon=training.optimizer.epsilon,
         grad_clip_norm=training.grad_clip_norm,
         precision=training.precision,
+        cache_features=settings.data.cache_features == "auto",
     )
 
 
