@@ -5,9 +5,10 @@ is a small share of the work. A product with a frozen matrix costs its forward p
 again for the gradient of what comes in, where something trained lies below it; a trained matrix
 costs as much once more, for its own gradient.
 
-Where a task's sequences vary in length, all count as the longest. Attention counts as dense, and
-cached features do not count as cached, so that the estimate is high for Longformer on long
-sequences and for arms whose frozen part is computed once.
+Where a task's sequences vary in length, all count as the longest. Attention counts as dense, so the
+estimate is high for Longformer on sequences longer than its window, and low on shorter ones, which
+it pads. Cached features do not count as cached: it is high for arms whose frozen part is computed
+once.
 """
 
 from __future__ import annotations

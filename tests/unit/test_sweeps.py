@@ -1,0 +1,122 @@
+"""Every shipped sweep file can be planned without a network, and its head says what that costs."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fpt_ray.config import Sweep, load_sweep
+from fpt_ray.config.published import published_tables
+from fpt_ray.plan import Machine, Plan, plan_sweep
+
+ROOT = Path(__file__).parents[2]
+SWEEPS = sorted((ROOT / "sweeps").rglob("*.yaml"))
+PAPER = [file for file in SWEEPS if file.parent.name == "paper"]
+TABLES = {
+    *("T1", "T2", "T3", "T6", "T7", "T8", "T9", "T10", "T11", "T12", "T13", "T14"),
+    *("T15", "T16", "T17", "T18", "T20", "T21", "rothermel_T1"),
+}
+MACHINE = Machine("a device", 1e13, 1.0)
+
+every_sweep = pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+
+
+def head_of(file: Path) -> str:
+    """The comment at a file's top, as one line."""
+    lines = file.read_text().splitlines()
+    end = next(index for index, line in enumerate(lines) if not line.startswith("#"))
+    return " ".join(" ".join(line.lstrip("#") for line in lines[:end]).split())
+
+
+def small_command(file: Path) -> list[str]:
+    """The words of the command in a file's head."""
+    lines = [line.lstrip("# ") for line in file.read_text().splitlines() if line.startswith("#  ")]
+    return shlex.split(" ".join(line.removesuffix("\\") for line in lines))
+
+
+def cost_of(plan: Plan) -> str:
+    """What the plan prints about all trials: "30 trials, ... steps, ... PFLOP"."""
+    out = io.StringIO()
+    Console(file=out, width=200).print(plan.table())
+    found = re.search(r"In all (.*? PFLOP):", out.getvalue())
+    assert found
+    return found.group(1)
+
+
+def plan_offline(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Plan, and check that neither a hub's cache nor our own is read or written."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("FPT_RAY_CACHE", str(tmp_path / "cache"))
+    plan = plan_sweep(sweep, MACHINE)
+    assert list(tmp_path.iterdir()) == []
+    return plan
+
+
+@every_sweep
+def test_a_shipped_sweep_is_planned_without_files_or_network(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = load_sweep(file)
+    plan = plan_offline(sweep, tmp_path, monkeypatch)
+    assert [arm.name for arm in plan.arms] == [arm.name for arm in sweep.arms]
+    assert all(arm.description.trained_parameters > 0 for arm in plan.arms)
+    estimate = plan.to_json()["estimate"]
+    assert 0 < estimate["least_device_hours"] <= estimate["most_device_hours"]
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in SWEEPS if " PFLOP" in head_of(f)], ids=lambda file: file.stem
+)
+def test_the_cost_in_the_head_is_that_of_the_plan(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"Cost: {cost_of(plan_offline(load_sweep(file), tmp_path, monkeypatch))}" in head_of(
+        file
+    )
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in SWEEPS if small_command(f)], ids=lambda file: file.stem
+)
+def test_the_small_version_in_the_head_is_valid_and_much_cheaper(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, command, path, *settings = small_command(file)
+    assert (program, command, ROOT / path) == ("fpt-ray", "run", file)
+    assert set(settings[::2]) == {"--set"}
+    small = load_sweep(file, settings[1::2])
+    assert small.name != load_sweep(file).name
+    flop, whole_flop = (
+        plan_offline(sweep, tmp_path, monkeypatch).to_json()["estimate"]["most_flop"]
+        for sweep in (small, load_sweep(file))
+    )
+    assert flop < whole_flop / (2 if file.stem == "ends" else 20)
+
+
+def test_every_table_of_the_paper_has_a_sweep_that_prints_it() -> None:
+    assert set(published_tables()) >= TABLES
+    printed = {
+        file: {published.table for published in load_sweep(file).published} for file in SWEEPS
+    }
+    for file in PAPER:
+        named = re.match(r"(T\d+)_", file.name)
+        assert named is None or printed[file] <= {named.group(1)}
+    assert set().union(*printed.values()) >= TABLES
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in PAPER if load_sweep(f).published], ids=lambda file: file.stem
+)
+def test_a_sweep_of_the_paper_tunes_the_learning_rate_around_the_papers(file: Path) -> None:
+    sweep = load_sweep(file)
+    assert sweep.tune
+    assert {1e-4, 3e-4, 1e-3} <= set(sweep.tune.space["training.learning_rate"].probes)
+    assert sweep.final.seeds >= 5
+    settings = [arm.settings for arm in sweep.arms]
+    assert {s.training.dropout for s in settings} == {0.1}
+    assert {s.model.orthogonal_gain for s in settings} == {1.41}
