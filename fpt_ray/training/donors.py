@@ -216,7 +216,7 @@ def _frozen(donor: Donor, fingerprint: str) -> dict[str, Tensor]:
     """Find or draw the parameters that a donor did not train, and check that they are the same.
 
     Raises:
-        CheckpointError: they are not what they were when it was trained.
+        ModelError: they are not what they were when it was trained.
     """
     # Building a model finds its body first, which may come from a donor: from here.
     from fpt_ray.training.build import build_model
@@ -224,7 +224,12 @@ def _frozen(donor: Donor, fingerprint: str) -> dict[str, Tensor]:
     task, cpu = build_task(donor.settings), torch.device("cpu")
     model, found = build_model(donor.settings, donor.seed, task, cpu)
     if found != fingerprint:
-        raise CheckpointError("its frozen weights are no longer what they were in training")
+        raise _refusal(
+            donor.init,
+            "the donor's frozen weights are no longer what they were in training",
+            "restore the backbone that it was trained with; random weights need the versions of"
+            " torch and transformers that environment.json names",
+        )
     return {
         name: value.detach()
         for name, value in model.backbone.named_parameters()

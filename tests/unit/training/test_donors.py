@@ -394,9 +394,26 @@ def test_frozen_weights_that_have_changed_since_are_told(
     sweep = make_sweep(model={"backbone": str(folder), "trained": ["output"]})
     (folder / "model.safetensors").unlink()
     save_file(dict(published.weights(2).tensors), folder / "model.safetensors")
-    assert "its frozen weights are no longer what they were in training" in (
-        refusal(start(sweep.reference))
-    )
+    told = refusal(start(sweep.reference))
+    assert "the donor's frozen weights are no longer what they were in training" in told
+    assert "fix: restore the backbone that it was trained with; random weights need" in told
+
+
+def test_looking_again_reads_no_trial(
+    make_sweep: MakeSweep, start: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = start(make_sweep().reference)
+    expected = fingerprints(settings)
+    read = []
+    original = RunDirectory.read_bytes
+
+    def noting(self: RunDirectory, relative: str) -> bytes | None:
+        read.append(relative)
+        return original(self, relative)
+
+    monkeypatch.setattr(RunDirectory, "read_bytes", noting)
+    assert fingerprints(settings) == expected
+    assert read == [RunDirectory.RESOLVED]
 
 
 def test_a_damaged_log_is_told(make_sweep: MakeSweep, start: MakeSettings) -> None:
