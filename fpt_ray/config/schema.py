@@ -35,7 +35,9 @@ def find_spot(root: type[BaseModel], location: Sequence[str | int]) -> Spot:
     for part in location:
         members = _members(spot.annotation)
         if len(members) > 1:
-            spot = Spot(spot.path, spot.field, next((m for m in members if _tag(m) == part), None))
+            spot = Spot(
+                spot.path, spot.field, next((m for m in members if kind_of(m) == part), None)
+            )
         else:
             spot = _step(spot, members[0] if members else None, part)
     return spot
@@ -45,6 +47,19 @@ def keys_at(annotation: Any) -> tuple[str, ...]:
     """List the keys that a section may have, of all its kinds if it has several."""
     models = [member for member in _members(annotation) if _is_model(member)]
     return tuple(dict.fromkeys(key for model in models for key in model.model_fields))
+
+
+def kinds_with(annotation: Any, key: str) -> tuple[str, ...]:
+    """Name the kinds of a section that have a key; none if it has no kinds with names."""
+    models = [member for member in _members(annotation) if _is_model(member)]
+    fields = [model.model_fields for model in models if len(models) > 1]
+    return tuple(each["name"].default for each in fields if "name" in each and key in each)
+
+
+def kind_of(model: Any) -> str | None:
+    """Name the kind of a section that a model is for: its fixed name, or its first key."""
+    fields = getattr(model, "model_fields", {})
+    return fields["name"].default if "name" in fields else next(iter(fields), None)
 
 
 def dotted_keys(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -122,11 +137,6 @@ def _members(annotation: Any) -> tuple[Any, ...]:
         arguments = (arg for arg in get_args(annotation) if arg is not type(None))
         return tuple(member for arg in arguments for member in _members(arg))
     return () if annotation is None else (annotation,)
-
-
-def _tag(model: Any) -> str | None:
-    fields = getattr(model, "model_fields", {})
-    return fields["name"].default if "name" in fields else next(iter(fields), None)
 
 
 def _is_model(annotation: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from fpt_ray.config.base import KeyPath
 from fpt_ray.config.findings import Finding
 from fpt_ray.config.schema import (
     Spot,
@@ -18,6 +19,8 @@ from fpt_ray.config.schema import (
     dotted_keys,
     find_spot,
     keys_at,
+    kind_of,
+    kinds_with,
     limits_of,
     nearest,
 )
@@ -65,7 +68,10 @@ def _explain_one(details: ErrorDetails, root: type[BaseModel]) -> Finding:
         path = (*path, *context["path"])
         return Finding(path, context["what"], context["fix"], involves=involves)
     if kind == "extra_forbidden":
-        words = _unknown_key(spot, find_spot(root, details["loc"][:-1]), root)
+        parent, section = (find_spot(root, details["loc"][:depth]) for depth in (-1, -2))
+        if kinds := kinds_with(section.annotation, str(path[-1])):
+            return _key_of_other_kinds(spot, parent, kinds)
+        words = _unknown_key(spot, parent, root)
         return Finding(path, words.what, words.fix, at_key=True, meant=words.meant)
     if kind == "union_tag_invalid":
         path = (*path, "name")
@@ -83,6 +89,18 @@ def _unknown_key(spot: Spot, parent: Spot, root: type[BaseModel]) -> Words:
     if elsewhere := next(iter(same), None) or nearest(key, dotted_keys(root), cutoff=0.8):
         return Words(what, f"{elsewhere}; keys {section} are {', '.join(keys)}")
     return Words(what, f"one of {', '.join(keys)}")
+
+
+def _key_of_other_kinds(spot: Spot, parent: Spot, kinds: tuple[str, ...]) -> Finding:
+    """Explain a key that a section would have if it were of another kind."""
+    section, own = ".".join(map(str, parent.path)), kind_of(parent.annotation)
+    fix = f"remove it: {own} has none, {' and '.join(kinds)} would"
+    if len(parent.path) == 1:
+        fix += f"; in an arm, {{{section}: {{name: {own}}}}} replaces the whole section"
+    fix += f"; keys of {own} are {', '.join(keys_at(parent.annotation))}"
+    what = f"unknown key {spot.path[-1]!r} in {section}"
+    named: KeyPath = (*parent.path, "name")
+    return Finding(spot.path, what, fix, at_key=True, involves=(named,))
 
 
 def _last(spot: Spot) -> str:
