@@ -49,6 +49,9 @@ class T5(Family):
         "layer_norm_epsilon",
         "initializer_factor",
     )
+    # Its bias goes to SDPA as a mask, which the kernels that are chosen under vmap on a CPU cannot
+    # differentiate.
+    attentions = ("eager",)
 
     def build(self, config: Any) -> TransformersModel:
         """Make the bare encoder."""

@@ -28,6 +28,12 @@ def write_config(folder: Path, fields: object) -> None:
         ("google-bert/bert-large-cased", 24, 1024),
         ("minilm-l6", 6, 384),
         ("tiny-bert", 2, 32),
+        ("FacebookAI/roberta-large", 24, 1024),
+        ("distilbert-base-uncased", 6, 768),
+        ("google-t5/t5-small", 6, 512),
+        ("allenai/longformer-base-4096", 12, 768),
+        ("google/vit-large-patch16-224", 24, 1024),
+        ("HuggingFaceTB/SmolLM2-135M", 30, 576),
     ],
 )
 def test_families_are_in_the_table(backbone, layers, hidden):
@@ -50,6 +56,24 @@ def test_defaults_of_a_short_config_are_the_familys(tmp_path: Path):
     assert known_shape(str(tmp_path)) == BackboneShape("bert", 3, 768, 12, 512, 30522, 3072)
 
 
+@pytest.mark.parametrize(
+    ("config", "num_positions"),
+    [
+        ({"model_type": "roberta", "max_position_embeddings": 514}, 512),
+        ({"model_type": "longformer", "max_position_embeddings": 4098}, 4096),
+        ({"model_type": "distilbert", "max_position_embeddings": 99}, 99),
+        ({"model_type": "vit", "image_size": [64, 32], "patch_size": 8}, 32),
+        ({"model_type": "t5", "n_positions": 512}, None),
+        ({"model_type": "llama", "max_position_embeddings": 2048}, None),
+    ],
+)
+def test_the_longest_sequence_is_counted_without_reserved_rows(tmp_path, config, num_positions):
+    write_config(tmp_path, config)
+    shape = known_shape(str(tmp_path))
+    assert shape is not None
+    assert shape.num_positions == num_positions
+
+
 def test_the_newest_snapshot_of_the_hubs_cache_is_read(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     snapshots = tmp_path / "models--owner--name" / "snapshots"
@@ -63,8 +87,8 @@ def test_the_newest_snapshot_of_the_hubs_cache_is_read(tmp_path: Path, monkeypat
 
 def test_other_architectures_and_uncached_models_are_unknown(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    write_config(tmp_path / "llama", {"model_type": "llama"})
-    assert known_shape(str(tmp_path / "llama")) is None
+    write_config(tmp_path / "mamba", {"model_type": "mamba"})
+    assert known_shape(str(tmp_path / "mamba")) is None
     assert known_shape("owner/name") is None
 
 

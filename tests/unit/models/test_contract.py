@@ -11,7 +11,7 @@ import torch
 import transformers as hf
 from torch import Tensor, nn
 
-from fpt_ray.config import BACKBONE_SHAPES, GROUPS, UNTRAINED, ParameterRole, resolve
+from fpt_ray.config import BACKBONE_SHAPES, GROUPS, UNTRAINED, ParameterRole, known_shape, resolve
 from fpt_ray.errors import ModelError
 from fpt_ray.models import (
     FAMILIES,
@@ -376,3 +376,27 @@ def test_positions_that_are_no_parameters_are_told() -> None:
     assert "selector 'positions' matches nothing" in str(caught.value)
     assert "fix: leave positions out: this model has no table of them" in str(caught.value)
     assert "groups are input, output, layer_norm, attention, feed_forward" in str(caught.value)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_a_config_without_numbers_has_the_shape_of_transformers_default(
+    tmp_path: Path, family: Any
+) -> None:
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{family.name}"}}', encoding="utf-8")
+    shape, config = known_shape(str(tmp_path)), family.config()
+    assert shape is not None
+    assert (shape.family, shape.num_layers) == (family.name, family.num_layers(config))
+    assert (shape.hidden_size, shape.num_heads) == (config.hidden_size, config.num_attention_heads)
+    assert shape.num_positions == family.num_positions(config)
+    assert shape.vocab_size == getattr(config, "vocab_size", 0)
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONE_SHAPES if name not in PACKAGED])
+def test_the_shapes_of_the_table_make_configurations_of_these_shapes(name: str) -> None:
+    shape, backbone = BACKBONE_SHAPES[name], find_backbone(BackboneChoice(name, "random"))
+    assert backbone.family.name == shape.family
+    assert backbone.family.num_layers(backbone.config) == shape.num_layers
+    assert (backbone.hidden_size, backbone.num_positions) == (
+        shape.hidden_size,
+        shape.num_positions,
+    )

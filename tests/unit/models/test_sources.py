@@ -79,10 +79,10 @@ def test_a_hub_model_is_downloaded_where_it_is_not_cached(
 
 
 def test_other_families_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "t5"}', encoding="utf-8")
-    with pytest.raises(ModelError, match="is of the family t5, which is not supported") as caught:
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}', encoding="utf-8")
+    with pytest.raises(ModelError, match="family mamba, which is not supported") as caught:
         find(str(tmp_path))
-    assert "fix: use a backbone of one of the families bert, gpt2" in str(caught.value)
+    assert "fix: use a backbone of one of the families bert, distilbert, gpt2" in str(caught.value)
 
 
 def test_a_directory_without_configuration_is_refused(tmp_path: Path) -> None:
