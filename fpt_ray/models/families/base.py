@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -23,7 +24,7 @@ SHARED_FIELDS = (
 """Fields that most families' configurations have and that determine a backbone's function."""
 
 
-class Family:
+class Family(ABC):
     """How to build a family's backbone and how to name the roles of its parameters.
 
     Attributes:
@@ -57,13 +58,13 @@ class Family:
     causal: ClassVar[bool] = False
     takes_ids: ClassVar[bool] = True
 
+    @abstractmethod
     def build(self, config: Any) -> TransformersModel:
         """Make the bare backbone, without a pooler."""
-        raise NotImplementedError
 
+    @abstractmethod
     def config_from_shape(self, shape: BackboneShape) -> PretrainedConfig:
         """Make the configuration of a model that is known by its shape only."""
-        raise NotImplementedError
 
     def run(self, module: nn.Module, embedded: Tensor, mask: Tensor | None) -> Tensor:
         """Compute the hidden states of a module from ``blueprint``, as ``Body.run`` says."""
