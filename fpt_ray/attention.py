@@ -36,8 +36,8 @@ def attention_maps(
         run: the run directory.
         record: what it holds.
         arm: whose finalist.
-        num_samples: validation sequences to average over, from the first; those whose length is
-            not that of the first are left out.
+        num_samples: neighbouring validation sequences to average over; those whose length is not
+            that of the first are left out.
 
     Raises:
         ModelError: the arm has no attention, or its backbone or weights are missing here.
@@ -231,13 +231,16 @@ def _load_best(run: RunDirectory, trial: TrialRecord, model: SequenceModel, froz
 
 
 def _samples(task: Task, num_samples: int) -> list[Tensor]:
-    """Take the first validation sequences, without padding; all as long as the first.
+    """Take sequences from the middle of validation, without padding; all as long as the first.
+
+    Validation is in the order of lengths where they vary, so those in the middle are typical.
 
     Raises:
         DataError: the task's raw data are missing.
     """
-    available = task.num_examples("validation")
-    batch = task.batch("validation", 0, 0, min(num_samples, available or num_samples))
+    available = task.num_examples("validation") or num_samples
+    num_samples = min(num_samples, available)
+    batch = task.batch("validation", 0, available // num_samples // 2, num_samples)
     sequences = [batch.tokens[index : index + 1] for index in range(len(batch.tokens))]
     if batch.mask is not None:
         lengths = batch.mask.sum(dim=1).tolist()

@@ -116,9 +116,9 @@ def _block(
         for name, row in each["arms"].items()
         if name in arms
     )
-    used = dict.fromkeys(each.table for each in numbers)
-    sources = dict.fromkeys(tables[name].source for name in used)
-    notes = [_difference(record, block, numbers, source) for source in sources]
+    used = dict.fromkeys(each.table for each in numbers if not each.is_withheld)
+    sources = {tables[name].source.short: tables[name].source for name in used}
+    notes = [_difference(record, block, numbers, source) for source in sources.values()]
     notes += [f"{name}: {note}" for name in used for note in tables[name].notes]
     notes += _left_out(numbers)
     notes += [
@@ -156,7 +156,7 @@ def _difference(
     source: PublishedSource,
 ) -> str:
     """Say how a paper measured otherwise than this sweep."""
-    own = [each for each in numbers if each.source == source.short]
+    own = [each for each in numbers if each.source == source.short and not each.is_withheld]
     pairs = dict.fromkeys(
         (each.our_backbone, each.backbone)
         for each in own

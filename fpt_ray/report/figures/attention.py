@@ -15,7 +15,9 @@ from fpt_ray.report.figures import style
 
 _MAX_COLUMNS = 3
 _MAX_NAMED_TOKENS = 24
-_MAX_NAMED_SEGMENTS = 8
+_MAX_NAMED_SEGMENTS = 4
+_MAX_PARTED_SEGMENTS = 16
+_BESIDE_NUMBERS_PT = 16
 _AROUND_IN = 2.0
 """Width that labels and the scale of colours take."""
 _COLOURS = "Blues"
@@ -56,13 +58,11 @@ def _mark(axes: Axes, maps: AttentionMaps) -> None:
     """Part the segments, name them, and mark the rows that are read."""
     axes.grid(visible=False)
     ends = list(accumulate(segment.num_tokens for segment in maps.segments))
-    for end in ends[:-1]:
+    for end in ends[:-1] if len(ends) <= _MAX_PARTED_SEGMENTS else ():
         axes.axhline(end - 0.5, color=_BORDER, lw=0.6)
         axes.axvline(end - 0.5, color=_BORDER, lw=0.6)
-    places, names, sides = _ticks(maps)
-    axes.set_xticks(places, names)
-    axes.set_yticks(places, sides)
-    axes.tick_params(length=0)
+    _name_tokens(axes, maps)
+    axes.tick_params(which="both", length=0)
     size = maps.weights.shape[-1]
     read = np.isin(np.arange(size), maps.read)
     for start in np.flatnonzero(read):
@@ -71,23 +71,21 @@ def _mark(axes: Axes, maps: AttentionMaps) -> None:
         axes.plot([0, 0], span, color=_READ, lw=4, transform=foot, solid_capstyle="butt")
 
 
-def _ticks(maps: AttentionMaps) -> tuple[list[float], list[str], list[str]]:
-    """Place tick labels: every token of a short sequence, the segments of a longer one.
-
-    Returns:
-        Positions, labels below, and labels at the side.
-    """
+def _name_tokens(axes: Axes, maps: AttentionMaps) -> None:
+    """Number every token of a short sequence in its segment; name segments, of many every n-th."""
     starts = [0, *accumulate(segment.num_tokens for segment in maps.segments)]
-    if starts[-1] > _MAX_NAMED_TOKENS:
-        every = -(-len(maps.segments) // _MAX_NAMED_SEGMENTS)
-        named = list(zip(starts, maps.segments, strict=False))[::every]
-        places = [start + (segment.num_tokens - 1) / 2 for start, segment in named]
-        labels = [segment.label for _, segment in named]
-        return places, [label.replace(" ", "\n") for label in labels], labels
-    below, side = [], []
-    for segment in maps.segments:
-        for token in range(1, segment.num_tokens + 1):
-            is_middle = token == (segment.num_tokens + 1) // 2
-            below.append(f"{token}\n{segment.label}" if is_middle else str(token))
-            side.append(f"{segment.label}  {token}" if is_middle else str(token))
-    return [float(place) for place in range(starts[-1])], below, side
+    every = -(-len(maps.segments) // _MAX_NAMED_SEGMENTS)
+    # The last segment is the one that is read, so it always has its name.
+    named = list(zip(starts, maps.segments, strict=False))[::-every]
+    places = [start + (segment.num_tokens - 1) / 2 for start, segment in named]
+    labels = [segment.label for _, segment in named]
+    is_short = starts[-1] <= _MAX_NAMED_TOKENS
+    axes.set_xticks(places, [label.replace(" ", "\n") for label in labels], minor=is_short)
+    axes.set_yticks(places, labels, minor=is_short)
+    if is_short:
+        # A segment's name stands below the number of the token in its middle.
+        axes.xaxis.remove_overlapping_locs = axes.yaxis.remove_overlapping_locs = False
+        numbers = [str(i + 1) for segment in maps.segments for i in range(segment.num_tokens)]
+        axes.set_xticks(range(starts[-1]), numbers)
+        axes.set_yticks(range(starts[-1]), numbers)
+        axes.tick_params(which="minor", pad=_BESIDE_NUMBERS_PT)
