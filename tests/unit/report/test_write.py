@@ -68,6 +68,24 @@ def test_the_json_document_keeps_every_digit(run: Any, finished: Any) -> None:
     assert theirs["statuses"] == {"stopped": 1, "finished": 5}
 
 
+def test_the_json_document_holds_fairness_published_numbers_and_convergence(
+    run: Any, finished: Any
+) -> None:
+    asked = [{"table": "T15", "arms": {"pretrained": "output"}}]
+    save(run, finished.record(published=asked))
+    document = json.loads(json.dumps(write_report(run).to_json(), allow_nan=False))
+    checks = [each["check"] for each in document["fairness"]]
+    assert checks == ["edge", "few_seeds", "lost_trials"]
+    assert document["fairness"][0].keys() == {"check", "arms", "fact", "consequence", "mend"}
+    (block,) = document["published"]
+    assert block["task"] == "bit_xor"
+    (number,) = block["numbers"]
+    assert (number["arm"], number["table"], number["row"]) == ("pretrained", "T15", "output")
+    assert (number["value"], number["sem"], number["unit"]) == (56, None, "percent")
+    assert (number["certainty"], number["source"]) == ("checked", "Lu et al. 2021")
+    assert document["arms"][0]["convergence"]["steps"] == {"100": 300, "101": 300, "102": 300}
+
+
 def test_the_terminal_gets_one_table(run: Any, finished: Any) -> None:
     save(run, finished.record())
     console = Console(width=140, file=io.StringIO(), record=True)
