@@ -142,7 +142,8 @@ class Plan:
             f"In all {trials} trials, {_range(*steps)} steps, {_range(*work)} PFLOP: an estimated"
             f" {_range(*hours)} device-hours.\n"
             f"The estimate counts matrix products, evaluations included, at"
-            f" {escape(self.machine.assumption)}; loading data and starting up are extra."
+            f" {escape(self.machine.assumption)}. Loading data and starting up come on top, and"
+            f" features that are cached come off."
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import shlex
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from rich.console import Console
 
 from fpt_ray.config import Sweep, load_sweep
 from fpt_ray.config.published import published_tables
+from fpt_ray.config.tasks import TASKS
+from fpt_ray.node_cache import CACHE_VARIABLE
 from fpt_ray.plan import Machine, Plan, plan_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -48,22 +52,30 @@ def cost_of(plan: Plan) -> str:
     return found.group(1)
 
 
-def plan_offline(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """Plan, and check that neither a hub's cache nor our own is read or written."""
+@cache
+def sweep_of(file: Path) -> Sweep:
+    return load_sweep(file)
+
+
+@cache
+def plan_of(file: Path) -> Plan:
+    return plan_sweep(sweep_of(file), MACHINE)
+
+
+@pytest.fixture
+def nothing_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither a hub's cache nor our own, and none of them after the test."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("FPT_RAY_CACHE", str(tmp_path / "cache"))
-    plan = plan_sweep(sweep, MACHINE)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    yield
     assert list(tmp_path.iterdir()) == []
-    return plan
 
 
 @every_sweep
-def test_a_shipped_sweep_is_planned_without_files_or_network(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sweep = load_sweep(file)
-    plan = plan_offline(sweep, tmp_path, monkeypatch)
-    assert [arm.name for arm in plan.arms] == [arm.name for arm in sweep.arms]
+@pytest.mark.usefixtures("nothing_cached")
+def test_a_shipped_sweep_is_planned_without_files_or_network(file: Path) -> None:
+    plan = plan_of(file)
+    assert [arm.name for arm in plan.arms] == [arm.name for arm in sweep_of(file).arms]
     assert all(arm.description.trained_parameters > 0 for arm in plan.arms)
     estimate = plan.to_json()["estimate"]
     assert 0 < estimate["least_device_hours"] <= estimate["most_device_hours"]
@@ -72,37 +84,30 @@ def test_a_shipped_sweep_is_planned_without_files_or_network(
 @pytest.mark.parametrize(
     "file", [f for f in SWEEPS if " PFLOP" in head_of(f)], ids=lambda file: file.stem
 )
-def test_the_cost_in_the_head_is_that_of_the_plan(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert f"Cost: {cost_of(plan_offline(load_sweep(file), tmp_path, monkeypatch))}" in head_of(
-        file
-    )
+def test_the_cost_in_the_head_is_that_of_the_plan(file: Path) -> None:
+    assert f"Cost: {cost_of(plan_of(file))} by `plan`" in head_of(file)
 
 
 @pytest.mark.parametrize(
     "file", [f for f in SWEEPS if small_command(f)], ids=lambda file: file.stem
 )
-def test_the_small_version_in_the_head_is_valid_and_much_cheaper(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("nothing_cached")
+def test_the_small_version_in_the_head_is_valid_and_much_cheaper(file: Path) -> None:
     program, command, path, *settings = small_command(file)
     assert (program, command, ROOT / path) == ("fpt-ray", "run", file)
     assert set(settings[::2]) == {"--set"}
     small = load_sweep(file, settings[1::2])
-    assert small.name != load_sweep(file).name
+    assert small.name != sweep_of(file).name
     flop, whole_flop = (
-        plan_offline(sweep, tmp_path, monkeypatch).to_json()["estimate"]["most_flop"]
-        for sweep in (small, load_sweep(file))
+        plan.to_json()["estimate"]["most_flop"]
+        for plan in (plan_sweep(small, MACHINE), plan_of(file))
     )
     assert flop < whole_flop / (2 if file.stem == "ends" else 20)
 
 
 def test_every_table_of_the_paper_has_a_sweep_that_prints_it() -> None:
     assert set(published_tables()) >= TABLES
-    printed = {
-        file: {published.table for published in load_sweep(file).published} for file in SWEEPS
-    }
+    printed = {file: {published.table for published in sweep_of(file).published} for file in SWEEPS}
     for file in PAPER:
         named = re.match(r"(T\d+)_", file.name)
         assert named is None or printed[file] <= {named.group(1)}
@@ -110,13 +115,47 @@ def test_every_table_of_the_paper_has_a_sweep_that_prints_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [f for f in PAPER if load_sweep(f).published], ids=lambda file: file.stem
+    "file", [f for f in PAPER if sweep_of(f).published], ids=lambda file: file.stem
 )
 def test_a_sweep_of_the_paper_tunes_the_learning_rate_around_the_papers(file: Path) -> None:
-    sweep = load_sweep(file)
+    sweep = sweep_of(file)
     assert sweep.tune
     assert {1e-4, 3e-4, 1e-3} <= set(sweep.tune.space["training.learning_rate"].probes)
     assert sweep.final.seeds >= 5
     settings = [arm.settings for arm in sweep.arms]
     assert {s.training.dropout for s in settings} == {0.1}
     assert {s.model.orthogonal_gain for s in settings} == {1.41}
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in SWEEPS if " PFLOP" in head_of(f)], ids=lambda file: file.stem
+)
+def test_the_page_about_the_paper_lists_each_sweep_with_its_cost(file: Path) -> None:
+    page = (ROOT / "docs" / "paper.md").read_text()
+    cost = re.search(r"Cost: ([\d,]+) trials, .*? steps, (.*?) PFLOP", head_of(file))
+    assert cost
+    (row,) = (line for line in page.splitlines() if f"](../{file.relative_to(ROOT)})" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert (cells[4], cells[5]) == cost.groups()
+    published = [published.table for published in sweep_of(file).published]
+    assert cells[1] == (", ".join(published) or "none")
+
+
+def test_the_small_version_on_the_page_is_that_of_its_file() -> None:
+    page = (ROOT / "docs" / "paper.md").read_text()
+    words = [
+        shlex.split(block.replace("\\\n", " "))
+        for block in re.findall(r"^```bash\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    ]
+    assert small_command(ROOT / "sweeps" / "paper" / "T15_cumulative_pretrained.yaml") in words
+
+
+def test_the_budgets_on_the_page_fit_their_tasks() -> None:
+    page = (ROOT / "docs" / "paper.md").read_text()
+    budgets = re.findall(r"^\| (\w+) \| [\d,]+ \| (as in the file|`--set .*?`) \|", page, re.M)
+    assert {task for task, _ in budgets} == set(TASKS)
+    ladder = ROOT / "sweeps" / "paper" / "T15_cumulative_pretrained.yaml"
+    for task, settings in budgets:
+        overrides = [word for word in shlex.split(settings.strip("`")) if "=" in word]
+        sweep = load_sweep(ladder, [f"task.name={task}", f"name=T15_{task}", *overrides])
+        assert (sweep.task.name, sweep.name) == (task, f"T15_{task}")
