@@ -13,6 +13,8 @@ from fpt_ray.report.results import LOST, ArmResult, SweepResult, current_finalis
 from fpt_ray.report.search_space import format_value
 from fpt_ray.report.wording import bounds, code, plural
 
+_EQUAL = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class FairnessFinding:
@@ -129,16 +131,31 @@ def _few_seeds(record: SweepRecord, result: SweepResult) -> Iterator[FairnessFin
 
 
 def _covers_zero(record: SweepRecord, result: SweepResult) -> Iterator[FairnessFinding]:
+    """Find comparisons that establish nothing; equal results on all seeds have no interval."""
     for row in result.rows:
-        interval = row.difference.interval if row.difference else None
+        if row.difference is None:
+            continue
+        interval, pair = row.difference.interval, (row.arm, result.reference)
+        consequence = "It is not established which of the two is better, nor that they are equal."
         if interval is not None and interval.covers(0.0):
             yield FairnessFinding(
                 "covers_zero",
-                (row.arm, result.reference),
+                pair,
                 f"The interval of the difference between {code(row.arm)} and "
                 f"{code(result.reference)}, {bounds(interval, signed=True)} points, covers zero.",
-                "It is not established which of the two is better, nor that they are equal.",
+                consequence,
                 "More final seeds narrow the interval; so does a larger test split.",
+            )
+        elif (
+            interval is None and row.difference.num_pairs > 1 and abs(row.difference.mean) < _EQUAL
+        ):
+            yield FairnessFinding(
+                "covers_zero",
+                pair,
+                f"{code(row.arm)} and {code(result.reference)} have the same test accuracy on "
+                f"each of {plural(row.difference.num_pairs, 'seed')}.",
+                consequence,
+                "A harder task, or fewer steps, may tell them apart.",
             )
 
 
@@ -221,7 +238,7 @@ _ALL_WELL = {
     "edge": "no chosen value lies at the edge of its range",
     "budget": "all arms have the same budget",
     "few_seeds": f"every arm has {FEW_SEEDS} final seeds or more",
-    "covers_zero": "no comparison's interval covers zero",
+    "covers_zero": "no comparison's interval covers zero, and no two arms are equal on all seeds",
     "test_read_again": "no trial read the test split twice, and none was superseded after it",
     "lost_trials": "no trial failed or diverged",
 }

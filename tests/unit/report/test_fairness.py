@@ -127,6 +127,18 @@ def test_an_interval_that_covers_zero_establishes_nothing(new_sweep: Any) -> Non
     )
 
 
+def test_equal_results_on_all_seeds_establish_nothing(new_sweep: Any) -> None:
+    sweep = new_sweep(space={}, num_seeds=5)
+    for index in range(5):
+        sweep.final("pretrained", None, index, 1.0)
+        sweep.final("random", None, index, 1.0)
+    (covers,) = of("covers_zero", found(sweep))
+    assert covers.fact == (
+        "`random` and `pretrained` have the same test accuracy on each of 5 seeds."
+    )
+    assert covers.mend == "A harder task, or fewer steps, may tell them apart."
+
+
 def test_superseded_finalists_have_shown_the_test_split(fair: Any) -> None:
     fair.tune("pretrained", 3e-3, [0.9, 0.95, 0.99])
     (again,) = of("test_read_again", found(fair))
