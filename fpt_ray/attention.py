@@ -185,7 +185,8 @@ def _best_finalist(run: RunDirectory, record: SweepRecord, arm: str) -> TrialRec
     Raises:
         RunDirectoryError: none has finished.
     """
-    finished = [t for t in record.finalists(arm) if t.status == "finished" and t.best is not None]
+    finalists = record.current_finalists(arm)
+    finished = [t for t in finalists if t.status == "finished" and t.best is not None]
     if not finished:
         raise RunDirectoryError(
             f"no finalist of arm {arm} has finished",

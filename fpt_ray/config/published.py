@@ -45,6 +45,8 @@ class _Exception(Settings):
     certainty: Certainty | None = None
     unit: Unit | None = None
     backbone: str | None = None
+    quoted: str | None = None
+    """Whose number it is, where the paper did not measure it itself."""
 
     def holds(self, row: str, task: str) -> bool:
         """Tell whether a cell is meant."""
@@ -61,6 +63,7 @@ class PublishedCell:
         unit: percent of test accuracy, gradient steps, or a plain ratio.
         certainty: how the number came here.
         backbone: the model that it was measured with.
+        quoted: whose number it is, where the paper did not measure it itself; else None.
     """
 
     value: int | float | None
@@ -68,6 +71,7 @@ class PublishedCell:
     unit: Unit
     certainty: Certainty
     backbone: str
+    quoted: str | None = None
 
 
 class PublishedTable(Settings):
@@ -91,6 +95,7 @@ class PublishedTable(Settings):
             "unit": self.unit,
             "certainty": self.certainty,
             "backbone": self.source.backbone,
+            "quoted": None,
         }
         for exception in self.exceptions:
             if exception.holds(row, task):

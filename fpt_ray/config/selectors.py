@@ -158,9 +158,7 @@ def _describe_choices(selector: Selector, parameters: Sequence[ParameterRole]) -
             return f"{why}this model's groups are {', '.join(g for g in GROUPS if g in groups)}"
         if not term.select(parameters):
             last = num_layers(parameters) - 1
-            return (
-                f'{term.group} has layers 0 to {last}: "{term.group}[{last}]" or "{term.group}[-1]"'
-            )
+            return f'{term.group} has layers 0 to {last}: "{term.group}[0]" or "{term.group}[-1]"'
     return "subtract less: nothing is left to train"
 
 

@@ -96,7 +96,10 @@ def _key_of_other_kinds(spot: Spot, parent: Spot, kinds: tuple[str, ...]) -> Fin
     section, own = ".".join(map(str, parent.path)), kind_of(parent.annotation)
     fix = f"remove it: {own} has none, {' and '.join(kinds)} would"
     if len(parent.path) == 1:
-        fix += f"; in an arm, {{{section}: {{name: {own}}}}} replaces the whole section"
+        fix += (
+            f"; where only {section}.name was changed, write {{{section}: {{name: {own}}}}}"
+            " instead, which replaces the whole section"
+        )
     fix += f"; keys of {own} are {', '.join(keys_at(parent.annotation))}"
     what = f"unknown key {spot.path[-1]!r} in {section}"
     named: KeyPath = (*parent.path, "name")

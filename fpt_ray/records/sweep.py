@@ -101,6 +101,20 @@ class SweepRecord:
         chosen = [t for t in self.of_arm(arm, "final") if t.status != "superseded"]
         return tuple(sorted(chosen, key=lambda t: t.seed_index))
 
+    def current_finalists(self, arm: str) -> tuple[TrialRecord, ...]:
+        """Pick the finalists that a report counts: of the winner, with the seeds asked for now."""
+        winner = self.winner(arm)
+        return tuple(
+            trial
+            for trial in self.finalists(arm)
+            if trial.seed in self.final_seeds and (winner is None or trial.values == winner.values)
+        )
+
+    def is_searched(self, arm: str) -> bool:
+        """Tell whether an arm's search has ended, so that its winner cannot change any more."""
+        tuned = self.of_arm(arm, "tune")
+        return len(tuned) >= self.num_trials and all(t.status != "running" for t in tuned)
+
 
 def select_winner(
     trials: Iterable[TrialRecord], metric: str, direction: Direction, num_seeds: int = 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from fpt_ray.records import SweepRecord
 from fpt_ray.report.headline import FEW_SEEDS
-from fpt_ray.report.results import LOST, ArmResult, SweepResult, current_finalists
+from fpt_ray.report.results import LOST, ArmResult, SweepResult
 from fpt_ray.report.search_space import format_value
 from fpt_ray.report.wording import bounds, code, plural
 
@@ -65,21 +65,20 @@ def _how_to_widen(domain: Any) -> str:
 
 def _budgets(record: SweepRecord, result: SweepResult) -> Iterator[FairnessFinding]:
     """Find arms that got other numbers of trials, or of sequences in a step, than the others."""
-    consequence = "An arm that got more is favoured: its result is the best of more attempts."
     mend = "Run the sweep again to its end, so that all arms get the same."
     for noun, counts in _budget_counts(record).items():
         if len(set(counts.values())) > 1:
             fact = f"Arms have unequal budgets: {noun} {_listed(counts)}."
-            yield FairnessFinding("budget", tuple(counts), fact, consequence, mend)
+            yield FairnessFinding("budget", tuple(counts), fact, _UNEQUAL[noun], mend)
     for block in result.blocks:
-        sizes = _batch_sizes(record, [row.arm for row in block.arms])
+        sizes = _batch_sizes(record, block.arms)
         if len(set(sizes.values())) > 1:
             yield FairnessFinding(
                 "budget",
                 tuple(sizes),
                 f"Arms see unequal numbers of sequences: batch_size {_listed(sizes)}.",
                 "Equal steps are then not equal data, and larger batches see more.",
-                "Compare arms of one batch_size, or tune it in every arm.",
+                "Give all arms one batch_size, or say that they differ.",
             )
 
 
@@ -93,19 +92,31 @@ def _budget_counts(record: SweepRecord) -> dict[str, dict[str, int]]:
     if record.space:
         tuned = {arm.name: record.of_arm(arm.name, "tune") for arm in record.arms}
         ended = {arm: sum(t.status != "running" for t in trials) for arm, trials in tuned.items()}
-        counts["tuning trials that ended"] = ended
-    counts["final seeds that ended"] = {
-        arm.name: sum(t.status != "running" for t in current_finalists(record, arm.name))
+        counts[_TUNED] = ended
+    counts[_TESTED] = {
+        arm.name: sum(t.status != "running" for t in record.current_finalists(arm.name))
         for arm in record.arms
     }
     return counts
 
 
-def _batch_sizes(record: SweepRecord, arms: Sequence[str]) -> dict[str, int]:
-    if "training.batch_size" in record.space:
-        return {}
-    sizes = {arm.name: arm.settings.get("training", {}).get("batch_size") for arm in record.arms}
-    return {arm: size for arm in arms if (size := sizes[arm]) is not None}
+_TUNED, _TESTED = "tuning trials that ended", "final seeds that ended"
+_UNEQUAL = {
+    _TUNED: "An arm that got more is favoured: its result is the best of more attempts.",
+    _TESTED: "Means and differences of arms that got fewer rest on less.",
+}
+
+
+def _batch_sizes(record: SweepRecord, rows: Sequence[ArmResult]) -> dict[str, int]:
+    """List the batch sizes of arms, as configured or as chosen by their search."""
+    key, settings = "training.batch_size", {arm.name: arm.settings for arm in record.arms}
+    sizes = {
+        row.arm: row.values.get(key)
+        if key in record.space
+        else settings[row.arm].get("training", {}).get("batch_size")
+        for row in rows
+    }
+    return {arm: size for arm, size in sizes.items() if size is not None}
 
 
 def _listed(counts: dict[str, int]) -> str:
@@ -242,13 +253,28 @@ _ALL_WELL = {
     "test_read_again": "no trial read the test split twice, and none was superseded after it",
     "lost_trials": "no trial failed or diverged",
 }
+_NOTHING_TO_LOOK_AT = {
+    "edge": "nothing was tuned, or nothing is chosen yet, so no value lies at an edge",
+    "budget": "there is one arm, so there are no budgets to compare",
+    "covers_zero": "there is no comparison yet whose interval could cover zero",
+}
 
 
-def fairness_section(findings: Sequence[FairnessFinding]) -> str:
+def fairness_section(findings: Sequence[FairnessFinding], result: SweepResult) -> str:
     """Write the section: one sentence group a finding, and what the other checks found."""
     passed = [name for name in CHECKS if not any(each.check == name for each in findings)]
-    told = "; ".join(_ALL_WELL[name] for name in passed)
+    told = "; ".join(_passed(name, result) for name in passed)
     if not findings:
         return f"All six were looked at, and none applies: {told}."
     listed = "\n".join(f"- {finding}" for finding in findings)
     return f"{listed}\n\nAlso looked at: {told}." if passed else listed
+
+
+def _passed(check: str, result: SweepResult) -> str:
+    """Say what a check found that raised no doubt, or that it had nothing to look at."""
+    has_matter = {
+        "edge": bool(result.space) and any(row.values for row in result.rows),
+        "budget": len(result.rows) > 1,
+        "covers_zero": any(row.difference is not None for row in result.rows),
+    }
+    return (_ALL_WELL if has_matter.get(check, True) else _NOTHING_TO_LOOK_AT)[check]

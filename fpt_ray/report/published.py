@@ -55,6 +55,7 @@ class PublishedNumber:
         sem: its standard error, where that is published.
         backbone: what it was measured with.
         our_backbone: what ours was measured with.
+        quoted: whose number it is, where the paper did not measure it itself; else None.
     """
 
     arm: str
@@ -67,6 +68,7 @@ class PublishedNumber:
     sem: float | None
     backbone: str
     our_backbone: str
+    quoted: str | None = None
 
     @property
     def is_withheld(self) -> bool:
@@ -119,6 +121,12 @@ def _block(
     used = dict.fromkeys(each.table for each in numbers if not each.is_withheld)
     sources = {tables[name].source.short: tables[name].source for name in used}
     notes = [_difference(record, block, numbers, source) for source in sources.values()]
+    notes += [
+        f"{each.table} {code(each.row)} is quoted there from {each.quoted}: how {each.source} "
+        "measured does not hold for it."
+        for each in numbers
+        if each.quoted is not None and not each.is_withheld
+    ]
     notes += [f"{name}: {note}" for name in used for note in tables[name].notes]
     notes += _left_out(numbers)
     notes += [
@@ -146,6 +154,7 @@ def _number(
         sem=cell.sem if is_printed else None,
         backbone=cell.backbone,
         our_backbone=backbone_name(arm.settings),
+        quoted=cell.quoted,
     )
 
 
@@ -156,17 +165,23 @@ def _difference(
     source: PublishedSource,
 ) -> str:
     """Say how a paper measured otherwise than this sweep."""
-    own = [each for each in numbers if each.source == source.short and not each.is_withheld]
+    shown = [each for each in numbers if each.source == source.short and not each.is_withheld]
+    own = [each for each in shown if each.quoted is None]
     pairs = dict.fromkeys(
         (each.our_backbone, each.backbone)
-        for each in own
+        for each in shown
         if each.our_backbone.rsplit("/", 1)[-1] != each.backbone
     )
     models = "; ".join(f"{code(ours)} here, {code(theirs)} there" for ours, theirs in pairs)
     inputs = source.inputs.get(block.task_name)
+    protocol = (
+        f"measured otherwise: {source.protocol}; trained {source.steps}"
+        if own
+        else "quotes these numbers"
+    )
     return (
-        f"{source.short} ({source.citation}) measured otherwise: {source.protocol}; trained "
-        f"{source.steps}. Here: {_our_protocol(record)}, test read after the choice. "
+        f"{source.short} ({source.citation}) {protocol}. "
+        f"Here: {_our_protocol(record)}, test read after the choice. "
         + (f"Its sequences: {inputs}; here: {block.task}. " if inputs else "")
         + (f"The models differ: {models}." if models else "The backbone has the same name.")
     )

@@ -53,6 +53,9 @@ def _pins(record: SweepRecord, arm: ArmRecord) -> str | None:
         "reference": None,
         "tune": None,
     }
+    if record.resolved.get("published"):
+        # Its arms have names that this sweep of one arm lacks.
+        pinned["published"] = []
     for section in arm.settings:
         pinned |= _varied(section, arm, record.arms)
     pinned |= winner.values if winner is not None else {}

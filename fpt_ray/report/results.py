@@ -112,19 +112,9 @@ def collect(record: SweepRecord) -> SweepResult:
     )
 
 
-def current_finalists(record: SweepRecord, arm: str) -> tuple[TrialRecord, ...]:
-    """Pick the finalists behind the row: of the arm's winner, with the seeds asked for now."""
-    winner = record.winner(arm)
-    return tuple(
-        trial
-        for trial in record.finalists(arm)
-        if trial.seed in record.final_seeds and (winner is None or trial.values == winner.values)
-    )
-
-
 def _arm_result(record: SweepRecord, arm: str) -> ArmResult:
     trials = [trial for trial in record.trials if trial.arm == arm]
-    finalists, winner = current_finalists(record, arm), record.winner(arm)
+    finalists, winner = record.current_finalists(arm), record.winner(arm)
     accuracies = {
         trial.seed: trial.test_accuracy
         for trial in finalists
@@ -201,7 +191,7 @@ def _difference(row: ArmResult, reference: ArmResult) -> PairedDifference | None
 
 def _missing(record: SweepRecord, arm: str) -> str | None:
     """Say what of an arm is left to train; None when nothing is."""
-    tuning, finalists = record.of_arm(arm, "tune"), current_finalists(record, arm)
+    tuning, finalists = record.of_arm(arm, "tune"), record.current_finalists(arm)
     running = sum(trial.status == "running" for trial in (*tuning, *finalists))
     if running:
         return f"{arm}: {running} trials have not ended"

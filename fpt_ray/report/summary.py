@@ -86,7 +86,7 @@ def summarize_sweep(
         "## Search",
         _search(result),
         "## Fairness checks",
-        fairness_section(check_fairness(record, result)),
+        fairness_section(check_fairness(record, result), result),
         "## Figures",
         _figures(figures, result),
         _titled("Attention maps", attention_section(attention)),

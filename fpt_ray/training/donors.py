@@ -131,8 +131,14 @@ def _best_finalist(sweep: SweepRecord, init: CheckpointInit) -> TrialRecord:
         raise _refusal(
             init, f"that sweep has no arm {init.arm}", f"{fix}its arms are {', '.join(arms)}"
         )
-    finalists, wanted = sweep.finalists(init.arm), len(sweep.final_seeds)
+    finalists, wanted = sweep.current_finalists(init.arm), len(sweep.final_seeds)
     ended = [trial for trial in finalists if trial.status != "running"]
+    if not sweep.is_searched(init.arm):
+        raise _refusal(
+            init,
+            "the arm's search has not ended, so its winner may still change",
+            "run that sweep to its end first: the same command goes on with it",
+        )
     if len(ended) < wanted:
         raise _refusal(
             init,

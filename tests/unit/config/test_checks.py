@@ -217,7 +217,7 @@ def test_more_layers_than_the_backbone_has(refuse):
 
 def test_selectors_see_only_the_layers_that_are_kept(refuse):
     (problem,) = refuse("", "model.num_layers=2", "model.trained=['attention[2]']")
-    assert problem.endswith('attention has layers 0 to 1: "attention[1]" or "attention[-1]"')
+    assert problem.endswith('attention has layers 0 to 1: "attention[0]" or "attention[-1]"')
 
 
 def test_positions_may_be_extended(write):

@@ -189,7 +189,7 @@ def test_selector_that_matches_nothing(refuse):
     rest = "compare:\n  t:\n    a: {}\n    b: {model.trained: ['attention[12]']}\n"
     assert refuse(rest) == [
         "s.yaml:6:25: selector 'attention[12]' matches nothing (arm b)\n"
-        '  fix: attention has layers 0 to 5: "attention[5]" or "attention[-1]"'
+        '  fix: attention has layers 0 to 5: "attention[0]" or "attention[-1]"'
     ]
 
 

@@ -38,7 +38,7 @@ def test_a_fair_sweep_is_told_to_have_passed_all_six(fair: Any) -> None:
     findings = found(fair)
     assert findings == []
     assert len(CHECKS) == 6
-    assert fairness_section(findings).startswith(
+    assert fairness_section(findings, collect(fair.record())).startswith(
         "All six were looked at, and none applies: no chosen value lies at the edge of its range; "
     )
 
@@ -175,6 +175,21 @@ def test_a_lost_final_seed_takes_the_mean(searched: Any) -> None:
 
 
 def test_what_passed_is_told_beside_what_did_not(finished: Any) -> None:
-    text = fairness_section(found(finished))
+    text = fairness_section(found(finished), collect(finished.record()))
     assert text.startswith("- `random`: the best learning_rate, 0.01, lies at the upper edge")
     assert "\n\nAlso looked at: all arms have the same budget; " in text
+
+
+def test_fewer_final_seeds_are_no_favour(searched: Any) -> None:
+    searched.final("random", 1e-2, 0, 0.5)
+    (budget,) = [each for each in of("budget", found(searched)) if "final seeds" in each.fact]
+    assert budget.consequence == "Means and differences of arms that got fewer rest on less."
+
+
+def test_a_check_without_matter_says_so(new_sweep: Any) -> None:
+    sweep = new_sweep(arms=("a",), space={})
+    record = sweep.record()
+    text = fairness_section([], collect(record))
+    assert "nothing was tuned, or nothing is chosen yet" in text
+    assert "there is one arm" in text
+    assert "there is no comparison yet" in text

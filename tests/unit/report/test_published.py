@@ -125,3 +125,12 @@ def test_without_published_numbers_there_is_no_section(finished: Any) -> None:
     assert "## Published beside ours\n\n| arm |" in summarize_sweep(
         record, collect(record), (), None
     )
+
+
+def test_quoted_numbers_are_told_apart_from_measured_ones(new_sweep: Any) -> None:
+    sweep = new_sweep(arms=("a",), space={}, tasks={"a": {"name": "listops"}})
+    text = section(sweep, asked("T1", a="Full"))
+    assert "T1 `Full` is quoted there from Tay et al. 2020, tuned" in text
+    assert "quotes these numbers. Here: " in text
+    assert "one learning rate for all arms" not in text
+    assert "here, `vanilla transformer of 3 layers` there" in text

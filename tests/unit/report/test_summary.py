@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from fpt_ray.report.reproduction import reproduction
 from fpt_ray.report.results import collect
 from fpt_ray.report.summary import summarize_sweep
 
@@ -178,3 +179,10 @@ def test_flags_survive_a_shell_and_are_json(new_sweep: Any) -> None:
     assert 'model.init="it\'s"' in words
     assert json.loads(words[-1].removeprefix("training.learning_rate=")) == ["x y"]
     assert "name=demo-it-s" in words
+
+
+def test_rows_alone_drop_published_numbers_of_arms_they_lack(finished: Any) -> None:
+    asked = [{"table": "T15", "arms": {"random": "output"}}]
+    plain, beside = finished.record(), finished.record(published=asked)
+    assert "--set published=[]" not in reproduction(plain, None)
+    assert reproduction(beside, None).count("--set 'published=[]'") == len(beside.arms)

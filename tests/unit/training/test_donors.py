@@ -62,6 +62,7 @@ class DonorSweep:
             "metric": self.metric,
             "direction": self.direction,
             "tune": None,
+            "num_trials": 0,
             "final_seeds": list(MEASURES),
             "max_steps": self.settings.training.max_steps,
             "arms": [
@@ -334,6 +335,13 @@ def test_an_arm_whose_finalists_have_not_all_ended_is_refused(
     assert "fix: run that sweep to its end first" in told
     sweep.log(BEST, 0.9, 0.1, decision="continue")
     assert "1 of the arm's 2 finalists have ended" in refusal(start(sweep.reference))
+
+
+def test_an_arm_whose_search_goes_on_is_refused(make_sweep: MakeSweep, start: MakeSettings) -> None:
+    sweep = make_sweep()
+    sweep.write_sweep(num_trials=1)
+    told = refusal(start(sweep.reference))
+    assert "the arm's search has not ended, so its winner may still change" in told
 
 
 def test_an_arm_of_which_nothing_finished_is_refused(
