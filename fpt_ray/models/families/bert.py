@@ -16,7 +16,7 @@ class Bert(Family):
     """A position table, token types (``other``), and a layer norm after the embeddings."""
 
     name = "bert"
-    config = BertConfig
+    config: ClassVar[type[PretrainedConfig]] = BertConfig
     blocks = "encoder.layer"
     embeddings = "embeddings.word_embeddings"
     tables: ClassVar = {
@@ -30,7 +30,7 @@ class Bert(Family):
         BertOutput: "feed_forward",
     }
     prefixes = ("bert.",)
-    fields = (
+    fields: ClassVar[tuple[str, ...]] = (
         *SHARED_FIELDS,
         "hidden_act",
         "layer_norm_eps",

@@ -17,37 +17,22 @@ from transformers.models.longformer.modeling_longformer import (
 )
 
 from fpt_ray.config import BackboneShape
-from fpt_ray.models.families.base import SHARED_FIELDS, Family, additive
-from fpt_ray.models.families.roberta import bert_like
+from fpt_ray.models.families.base import additive
+from fpt_ray.models.families.roberta import Roberta, bert_like
 
 
-class Longformer(Family):
+class Longformer(Roberta):
     """All attention is local, so the projections for global attention are left out."""
 
     name = "longformer"
     config = LongformerConfig
-    blocks = "encoder.layer"
-    embeddings = "embeddings.word_embeddings"
-    tables: ClassVar = {
-        "embeddings.position_embeddings": "positions",
-        "embeddings.token_type_embeddings": "other",
-    }
-    positions = "embeddings.position_embeddings.weight"
     owners: ClassVar = {
         LongformerAttention: "attention",
         LongformerIntermediate: "feed_forward",
         LongformerOutput: "feed_forward",
     }
     prefixes = ("longformer.",)
-    fields = (
-        *SHARED_FIELDS,
-        "hidden_act",
-        "layer_norm_eps",
-        "type_vocab_size",
-        "intermediate_size",
-        "pad_token_id",
-        "attention_window",
-    )
+    fields = (*Roberta.fields, "attention_window")
     attentions = ("eager",)
 
     def build(self, config: Any) -> TransformersModel:
@@ -70,11 +55,6 @@ class Longformer(Family):
         for layer in range(config.num_hidden_layers):
             for name in ("query_global", "key_global", "value_global"):
                 yield f"{self.blocks}.{layer}.attention.self.{name}"
-
-    def reserved_rows(self, config: Any) -> int:
-        """Count the rows up to that of padding."""
-        number: int = config.pad_token_id + 1
-        return number
 
     def resized(
         self, config: PretrainedConfig, num_layers: int | None, num_positions: int | None

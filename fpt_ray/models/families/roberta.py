@@ -13,35 +13,21 @@ from transformers.models.roberta.modeling_roberta import (
 )
 
 from fpt_ray.config import BackboneShape
-from fpt_ray.models.families.base import SHARED_FIELDS, Family
+from fpt_ray.models.families.bert import Bert
 
 
-class Roberta(Family):
+class Roberta(Bert):
     """A position table whose first two rows no token gets, token types (``other``)."""
 
     name = "roberta"
-    config = RobertaConfig
-    blocks = "encoder.layer"
-    embeddings = "embeddings.word_embeddings"
-    tables: ClassVar = {
-        "embeddings.position_embeddings": "positions",
-        "embeddings.token_type_embeddings": "other",
-    }
-    positions = "embeddings.position_embeddings.weight"
+    config: ClassVar[type[PretrainedConfig]] = RobertaConfig
     owners: ClassVar = {
         RobertaAttention: "attention",
         RobertaIntermediate: "feed_forward",
         RobertaOutput: "feed_forward",
     }
     prefixes = ("roberta.",)
-    fields = (
-        *SHARED_FIELDS,
-        "hidden_act",
-        "layer_norm_eps",
-        "type_vocab_size",
-        "intermediate_size",
-        "pad_token_id",
-    )
+    fields: ClassVar[tuple[str, ...]] = (*Bert.fields, "pad_token_id")
 
     def build(self, config: Any) -> TransformersModel:
         """Make the bare backbone, without a pooler."""
