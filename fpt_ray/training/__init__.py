@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fpt_ray.training.build import Description, build_trainer, describe, fingerprints
-from fpt_ray.training.results import Evaluation, Metric, TestResult
+from fpt_ray.training.course import Plan
+from fpt_ray.training.results import Evaluation, Metric, Slope, TestResult
 from fpt_ray.training.steps import Recipe
-from fpt_ray.training.trainer import Plan, Trainer, train
+from fpt_ray.training.trainer import Trainer, train
 
 __all__ = [
     "Description",
@@ -13,6 +14,7 @@ __all__ = [
     "Metric",
     "Plan",
     "Recipe",
+    "Slope",
     "TestResult",
     "Trainer",
     "build_trainer",

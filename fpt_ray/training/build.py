@@ -28,9 +28,10 @@ from fpt_ray.models import (
 )
 from fpt_ray.tasks import Task, TaskSpec, build_task
 from fpt_ray.training.bodies import find_body
+from fpt_ray.training.course import Plan
 from fpt_ray.training.results import Metric
 from fpt_ray.training.steps import Recipe
-from fpt_ray.training.trainer import Plan, Trainer
+from fpt_ray.training.trainer import Trainer
 
 
 @dataclass(frozen=True, slots=True)

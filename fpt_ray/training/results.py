@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from torch import Tensor
 
 Metric = Literal["validation_accuracy", "validation_loss"]
 
@@ -22,6 +25,8 @@ class Evaluation:
         wall_s: the same with evaluations.
         diverged: whether training ended here.
         reason: why it diverged.
+        pack: the largest number of trials that it trained with, itself included, since the last
+            evaluation; 1 where it trained alone.
     """
 
     step: int
@@ -32,6 +37,7 @@ class Evaluation:
     wall_s: float
     diverged: bool = False
     reason: str | None = None
+    pack: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,19 @@ class TestResult:
 
     # The name begins like a test's, and pytest would try to collect it.
     __test__ = False
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """What one step's batch says about a trial.
+
+    Attributes:
+        loss: mean cross entropy in nats.
+        gradients: of the loss, by the name of each trained parameter, before clipping.
+    """
+
+    loss: float
+    gradients: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)

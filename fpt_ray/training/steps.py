@@ -13,12 +13,12 @@ from torch import Tensor
 from fpt_ray.models import SequenceModel
 from fpt_ray.seeding import derive_seed
 from fpt_ray.tasks import Batch
+from fpt_ray.training.course import MOMENTS
 from fpt_ray.training.divergence import Watch
 from fpt_ray.training.features import Store, compute_logits
 from fpt_ray.training.feed import Feed
+from fpt_ray.training.results import Slope
 from fpt_ray.training.scoring import cross_entropy
-
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Stepper:
         self._model.train()
         watch = Watch(num_steps, self._device)
         feeding = closing(self._feed.run(first_step, num_steps))
-        with _own_randomness(self._device) as reseed, feeding as batches:
+        with own_randomness(self._device) as reseed, feeding as batches:
             for step, batch in enumerate(batches, first_step):
                 reseed(derive_seed(self._seed, "dropout", step))
                 if watch.record(*self._backward(batch)):
@@ -107,16 +107,7 @@ class Stepper:
             f"{moment}/{name}": self._optimizer.state[parameter][moment]
             for name, parameter in self.trained.items()
             if parameter in self._optimizer.state
-            for moment in _MOMENTS
-        }
-
-    def expected_moments(self) -> dict[str, Tensor]:
-        """Make tensors of the shapes that Adam's state has after the first update."""
-        scalar = torch.zeros(())
-        return {
-            f"{moment}/{name}": scalar if moment == "step" else parameter
-            for name, parameter in self.trained.items()
-            for moment in _MOMENTS
+            for moment in MOMENTS
         }
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
@@ -125,28 +116,47 @@ class Stepper:
         for name, parameter in self.trained.items() if moments else ():
             self._optimizer.state[parameter] = {
                 moment: moments[f"{moment}/{name}"].to(self._device, copy=True)
-                for moment in _MOMENTS
+                for moment in MOMENTS
             }
 
-    def _backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Compute the gradients of one batch; return the loss and the norm before clipping."""
-        bf16 = self._recipe.precision == "bf16"
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits = compute_logits(self._model, batch, self._store)
-        loss = cross_entropy(logits, batch.targets)
+    def slope(self, step: int) -> Slope:
+        """Compute the loss and the gradients of a step, before clipping, and make no update."""
+        self._model.train()
+        with own_randomness(self._device) as reseed, closing(self._feed.run(step, 1)) as batches:
+            reseed(derive_seed(self._seed, "dropout", step))
+            loss = self._compute(next(batches))
+        gradients = {
+            name: parameter.grad
+            for name, parameter in self.trained.items()
+            if parameter.grad is not None
+        }
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        return Slope(loss.item(), gradients)
+
+    def _backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Compute a batch's gradients and clip them; return the loss and the norm before that."""
+        loss = self._compute(batch)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self._recipe.grad_clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(
                 self._parameters, self._recipe.grad_clip_norm, norm
             )
-        return loss.detach(), norm
+        return loss, norm
+
+    def _compute(self, batch: Batch) -> Tensor:
+        """Compute the gradients of one batch; return the loss."""
+        bf16 = self._recipe.precision == "bf16"
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16):
+            logits = compute_logits(self._model, batch, self._store)
+        loss = cross_entropy(logits, batch.targets)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
 
 @contextmanager
-def _own_randomness(device: torch.device) -> Iterator[Callable[[int], object]]:
+def own_randomness(device: torch.device) -> Iterator[Callable[[int], object]]:
     """Lend the global generators, from which dropout draws, and restore them afterwards.
 
     Yields:
