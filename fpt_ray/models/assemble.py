@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -24,7 +25,12 @@ def attention_for(device: torch.device) -> str:
 
 
 def materialise(
-    model: SequenceModel, body: Body, trained: frozenset[str], seed: int, device: torch.device
+    model: SequenceModel,
+    body: Body,
+    trained: frozenset[str],
+    seed: int,
+    device: torch.device,
+    copied: bool = True,
 ) -> str:
     """Give a meta-built model's body its weights, on a device.
 
@@ -37,6 +43,8 @@ def materialise(
         trained: names of the parameters that get updates.
         seed: the trial's seed, from which random backbones are drawn.
         device: where the model shall be.
+        copied: False where nothing is trained in this model itself, whose trained parameters are
+            views then too.
 
     Returns:
         The fingerprint of the frozen parameters, as ``frozen_fingerprint`` computes it.
@@ -52,7 +60,7 @@ def materialise(
         full_name = _PREFIX + name
         is_trained = full_name in trained
         parameter.requires_grad_(is_trained)
-        state[name] = placed[name].clone() if is_trained else placed[name]
+        state[name] = placed[name].clone() if is_trained and copied else placed[name]
         if placed[name] is weights.on(device)[name]:
             digests[full_name] = weights.digest(name)
     model.backbone.load_state_dict(state, strict=True, assign=True)
@@ -67,9 +75,14 @@ def frozen_fingerprint(model: SequenceModel) -> str:
     return _combine(model, {})
 
 
-def _combine(model: SequenceModel, known: dict[str, str]) -> str:
+def combine_digests(digests: Mapping[str, str]) -> str:
+    """Hash parameters that are hashed one by one already, by name."""
     digest = hashlib.blake2b(digest_size=16)
-    for name, parameter in sorted(model.named_parameters()):
-        if not parameter.requires_grad:
-            digest.update(f"{name}={known.get(name) or digest_tensor(parameter)};".encode())
+    for name in sorted(digests):
+        digest.update(f"{name}={digests[name]};".encode())
     return digest.hexdigest()
+
+
+def _combine(model: SequenceModel, known: dict[str, str]) -> str:
+    frozen = ((n, p) for n, p in model.named_parameters() if not p.requires_grad)
+    return combine_digests({n: known.get(n) or digest_tensor(p) for n, p in frozen})

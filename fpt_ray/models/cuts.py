@@ -17,6 +17,15 @@ class Cut(Protocol):
     """A point of a model, and the two parts that the model falls into there."""
 
     @property
+    def place(self) -> str:
+        """Where it is, equal for the same cut of models of one architecture."""
+        ...
+
+    def moved(self, model: SequenceModel) -> Cut:
+        """Make the same cut of another model of the same architecture."""
+        ...
+
+    @property
     def shape(self) -> tuple[int, int]:
         """What the longest sequence gives at the cut: tokens, and features of a token."""
         ...
@@ -79,6 +88,15 @@ class OutputCut:
         self._shape = shape
 
     @property
+    def place(self) -> str:
+        """Where it is: before the output layer."""
+        return "output_layer"
+
+    def moved(self, model: SequenceModel) -> OutputCut:
+        """Make the same cut of another model of the same architecture."""
+        return OutputCut(model, self._shape)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Tokens that are read, and their features."""
         return self._shape[1], self._shape[2]
@@ -121,7 +139,17 @@ class BlockCut:
         self._lower = nn.ModuleList([*blocks[: depth - 1], self._last])
         self._upper = nn.ModuleList([self._first, *blocks[depth:]])
         self._shape = shape
+        self._path = path
         self.depth = depth
+
+    @property
+    def place(self) -> str:
+        """Where it is: path of the list of blocks, and how many of them are below."""
+        return f"{self._path}[:{self.depth}]"
+
+    def moved(self, model: SequenceModel) -> BlockCut:
+        """Make the same cut of another model of the same architecture."""
+        return BlockCut(model, self._path, self.depth, self._shape)
 
     @property
     def shape(self) -> tuple[int, int]:

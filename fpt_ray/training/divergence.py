@@ -57,11 +57,12 @@ class Watch:
 
     def _look(self, index: int, loss: float, grad_norm: float) -> None:
         self._losses.append(loss)
-        if self.divergence is None and (reason := _find_fault(loss, grad_norm)):
+        if self.divergence is None and (reason := find_fault(loss, grad_norm)):
             self.divergence = Divergence(index, reason)
 
 
-def _find_fault(loss: float, grad_norm: float) -> str | None:
+def find_fault(loss: float, grad_norm: float) -> str | None:
+    """Say what is wrong with a step; None where nothing is."""
     if not math.isfinite(loss):
         return f"the training loss became {loss}"
     if not math.isfinite(grad_norm):

@@ -105,6 +105,11 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(move(batch.tokens), move(batch.targets), mask, batch.rows)
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device without waiting for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
 def _pinned(batch: Batch) -> Batch:
     mask = None if batch.mask is None else batch.mask.pin_memory()
     return Batch(batch.tokens.pin_memory(), batch.targets.pin_memory(), mask, batch.rows)
