@@ -54,7 +54,7 @@ class LSTMBody:
         """Build the module on the meta device; it has no attention."""
         del attention
         with torch.device("meta"):
-            return _Stack(self)
+            return Stack(self)
 
     def run(self, module: nn.Module, embedded: Tensor, mask: Tensor | None) -> Tensor:
         """Compute the hidden states, as ``Body.run`` says: no token sees the padding after it."""
@@ -101,7 +101,7 @@ class LSTMBody:
         return {name: value.detach() for name, value in stack.named_parameters()}
 
 
-class _Stack(nn.Module):
+class Stack(nn.Module):
     """Embedded tokens, plus their positions, through one layer after the other.
 
     Its parts are named by the groups that they belong to.

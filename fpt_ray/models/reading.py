@@ -62,7 +62,8 @@ def reorder(tokens: Tensor, mask: Tensor | None, keys: Tensor, num_kept: int) ->
     Args:
         tokens: (batch, seq, features), or (batch, seq) ids.
         mask: (batch, seq) bool, False at the padding; None where every token is real.
-        keys: from ``draw_order``, for at least ``seq`` positions.
+        keys: from ``draw_order``, for at least ``seq`` positions; or (batch, positions), those of
+            each sequence.
         num_kept: how many of the last real tokens stay where they are.
 
     Returns:
@@ -73,6 +74,6 @@ def reorder(tokens: Tensor, mask: Tensor | None, keys: Tensor, num_kept: int) ->
     num_real = seq_length if mask is None else mask.sum(dim=1, keepdim=True)
     stays = positions >= num_real - num_kept
     # What stays sorts after every key, in its own order.
-    order = torch.where(stays, len(keys) + positions, keys[:seq_length]).argsort(dim=-1)
+    order = torch.where(stays, keys.shape[-1] + positions, keys[..., :seq_length]).argsort(dim=-1)
     order = order.expand(tokens.shape[:2])
     return torch.take_along_dim(tokens, order if tokens.dim() == 2 else order[..., None], dim=1)

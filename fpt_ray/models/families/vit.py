@@ -19,7 +19,7 @@ from transformers.models.vit.modeling_vit import (
 from fpt_ray.config import BackboneShape
 from fpt_ray.models.families.base import Family, additive
 
-_CLASS_TOKEN = 1
+CLASS_TOKEN = 1
 """Rows of the position table before that of the first patch."""
 
 _OLD_NAMES = (
@@ -44,13 +44,13 @@ class VitPositions(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        rows = _CLASS_TOKEN + num_patches(config)
+        rows = CLASS_TOKEN + num_patches(config)
         self.position_embeddings = nn.Parameter(torch.empty(1, rows, config.hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, embedded: Tensor) -> Tensor:
         """Place (batch, seq, hidden_size)."""
-        rows = self.position_embeddings.narrow(1, _CLASS_TOKEN, embedded.shape[1])
+        rows = self.position_embeddings.narrow(1, CLASS_TOKEN, embedded.shape[1])
         placed: Tensor = self.dropout(embedded + rows)
         return placed
 
@@ -124,7 +124,7 @@ class Vit(Family):
 
     def reserved_rows(self, config: PretrainedConfig) -> int:
         """Count the class token's row."""
-        return _CLASS_TOKEN
+        return CLASS_TOKEN
 
     def parameter_name(self, published: str) -> str:
         """Tell the backbone's own name of a checkpoint's parameter, however old its name is."""
@@ -148,7 +148,7 @@ def num_patches(config: Any) -> int:
     """Count an image's patches, or the positions that ``Family.resized`` wrote instead."""
     resized: int | None = getattr(config, "max_position_embeddings", None)
     if resized is not None:
-        return resized - _CLASS_TOKEN
+        return resized - CLASS_TOKEN
     height, width = _pair(config.image_size)
     patch_height, patch_width = _pair(config.patch_size)
     return (height // patch_height) * (width // patch_width)
