@@ -87,7 +87,7 @@ def build_trainer(
     task.num_examples("validation")
     model, frozen = build_model(settings, seed, task, place)
     plan = Plan(seed, settings.training.max_steps, metric)
-    return Trainer(model, task, _recipe(settings), plan, frozen, place)
+    return Trainer(model, task, build_recipe(settings), plan, frozen, place)
 
 
 def build_model(
@@ -108,7 +108,7 @@ def build_model(
         ModelError: the model cannot be built, or its weights are missing.
     """
     body = find_body(settings, task)
-    model, roles = _blueprint(settings, task, body, attention_for(device))
+    model, roles = build_blueprint(settings, task, body, attention_for(device))
     trained = resolve(settings.model.trained, roles)
     draw_ends(model.input_layer, model.output_layer, settings.model.orthogonal_gain, seed)
     if settings.model.token_order == "shuffled":
@@ -124,7 +124,7 @@ def describe(settings: TrialSettings) -> Description:
     """
     task = build_task(settings)
     body = find_body(settings, task, need_weights=False)
-    _, roles = _blueprint(settings, task, body, "eager")
+    _, roles = build_blueprint(settings, task, body, "eager")
     trained = resolve(settings.model.trained, roles)
     by_group = {
         group: (_count(r for r in members if r.name in trained), _count(members))
@@ -159,7 +159,7 @@ def fingerprints(settings: TrialSettings) -> dict[str, str]:
     return {"backbone": find_body(settings, task).fingerprint(), "data": task.fingerprint()}
 
 
-def _blueprint(
+def build_blueprint(
     settings: TrialSettings, task: Task, body: Body, attention: str
 ) -> tuple[SequenceModel, tuple[ParameterRole, ...]]:
     """Build the model on the meta device and name the role of each of its parameters."""
@@ -199,7 +199,8 @@ def _ends(settings: TrialSettings, task: Task) -> Ends:
     )
 
 
-def _recipe(settings: TrialSettings) -> Recipe:
+def build_recipe(settings: TrialSettings) -> Recipe:
+    """Collect how a trial's parameters are updated."""
     training = settings.training
     return Recipe(
         learning_rate=training.learning_rate,

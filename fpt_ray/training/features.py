@@ -95,6 +95,10 @@ class Stores:
     train: Store | None = None
     validation: Store | None = None
 
+    def of(self, split: Split) -> Store | None:
+        """Give a split's store, if it has one."""
+        return {"train": self.train, "validation": self.validation}.get(split)
+
 
 def plan_stores(
     model: SequenceModel, task: Task, num_trained_on: int, device: torch.device

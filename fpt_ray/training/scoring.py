@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fpt_ray.models import SequenceModel
-from fpt_ray.tasks import Split, Task
+from fpt_ray.tasks import Split, Task, TaskSpec
 from fpt_ray.tasks.base import evaluation_chunks
 from fpt_ray.training.features import Store, compute_logits
 from fpt_ray.training.feed import to_device
@@ -31,6 +31,11 @@ def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> T
     return torch.nn.functional.cross_entropy(by_decision, targets.flatten(), reduction=reduction)
 
 
+def chunk_sequences(spec: TaskSpec) -> int:
+    """Choose how many sequences are evaluated together."""
+    return max(1, min(MAX_CHUNK_SEQUENCES, MAX_CHUNK_TOKENS // spec.seq_length))
+
+
 @torch.inference_mode()
 def score(
     model: SequenceModel,
@@ -51,7 +56,7 @@ def score(
         store: of the split, where activations are kept.
     """
     model.eval()
-    chunk_size = max(1, min(MAX_CHUNK_SEQUENCES, MAX_CHUNK_TOKENS // task.spec.seq_length))
+    chunk_size = chunk_sequences(task.spec)
     loss = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     num_examples = 0
@@ -64,12 +69,26 @@ def score(
         guesses = logits.reshape(targets.numel(), -1).argmax(dim=-1)
         correct += (guesses == targets.flatten()).sum()
         num_examples += len(targets)
-    per_sequence = task.spec.num_decisions
-    num_skipped = task.num_skipped(split)
+    return make_result(loss.item(), int(correct.item()), num_examples, task, split)
+
+
+def make_result(
+    loss: float, correct: int, num_examples: int, task: Task, split: Split
+) -> TestResult:
+    """Make a result of what was counted over a whole split.
+
+    Args:
+        loss: sum over all decisions, in nats.
+        correct: right decisions.
+        num_examples: sequences read.
+        task: the task.
+        split: the split.
+    """
+    per_sequence, num_skipped = task.spec.num_decisions, task.num_skipped(split)
     num_decisions = (num_examples + num_skipped) * per_sequence
     return TestResult(
-        loss=loss.item() / (num_examples * per_sequence),
-        accuracy=correct.item() / num_decisions,
+        loss=loss / (num_examples * per_sequence),
+        accuracy=correct / num_decisions,
         num_examples=num_examples,
         num_decisions=num_decisions,
         num_skipped=num_skipped,
