@@ -71,8 +71,9 @@ class Replacer:
 
     def replace_children(self, module: nn.Module) -> None:
         """Replace what needs it below a module."""
-        for name, child in list(module.named_children()):
-            setattr(module, name, self._replacement(module, child))
+        for name, child in list(module._modules.items()):
+            if child is not None:
+                setattr(module, name, self._replacement(module, child))
         if isinstance(module, T5Attention) and self._biased(module):
             module.compute_bias = BiasPerSequence(module.compute_bias, self._fold)  # type: ignore[method-assign]
 
