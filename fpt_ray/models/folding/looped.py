@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fpt_ray.models.folding.stacked import Fold, Stacked
 
@@ -26,28 +26,37 @@ class Looped(Stacked):
 
     def __init__(self, plain: nn.Module, own: Collection[str], fold: Fold) -> None:
         super().__init__(plain, own, fold)
-        for name in own:
-            path, _, leaf = name.rpartition(".")
-            plain.get_submodule(path)._parameters.pop(leaf)
+        self._places = {name: _place(plain, name) for name in own}
+        for module, leaf in self._places.values():
+            module._parameters.pop(leaf, None)
         # Torch sees its children as this module's, under the names that they had.
         self._modules = plain._modules
         self.__dict__["plain"] = plain
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute what the module gives for each trial, one behind the other."""
-        plain, trials = self.__dict__["plain"], self.fold.trials
+        plain = self.__dict__["plain"]
         plain.training = self.training
         values = {name: value.unbind() for name, value in self._values.items()}
-        given = [
-            functional_call(
-                plain,
-                {name: value[trial] for name, value in values.items()},
-                tuple(self._part(arg, trial) for arg in args),
-                {name: self._part(arg, trial) for name, arg in kwargs.items()},
-            )
-            for trial in range(trials)
-        ]
+        given = []
+        for trial in range(self.fold.trials):
+            parts = [self._part(value, trial) for value in args]
+            named = {name: self._part(value, trial) for name, value in kwargs.items()}
+            with self._holding({name: value[trial] for name, value in values.items()}):
+                given.append(plain(*parts, **named))
         return _join(given)
+
+    @contextmanager
+    def _holding(self, values: Mapping[str, Tensor]) -> Iterator[None]:
+        """Let the module have a trial's values where its own parameters were."""
+        places = {self._places[name]: value for name, value in values.items()}
+        for (module, leaf), value in places.items():
+            setattr(module, leaf, value)
+        try:
+            yield
+        finally:
+            for module, leaf in places:
+                delattr(module, leaf)
 
     def _part(self, value: Any, trial: int) -> Any:
         """Take a trial's part of what holds all trials' sequences; anything else as it is."""
@@ -60,6 +69,12 @@ class Looped(Stacked):
             return super().__getattr__(name)
         except AttributeError:
             return getattr(self.__dict__["plain"], name)
+
+
+def _place(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """Find the module that holds a parameter, and the parameter's name there."""
+    path, _, leaf = name.rpartition(".")
+    return module.get_submodule(path), leaf
 
 
 def _join(given: list[Any]) -> Any:

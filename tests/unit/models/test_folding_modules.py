@@ -33,10 +33,12 @@ class Scaled(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.empty(SIZE))
         self.inner = nn.Linear(SIZE, SIZE)
+        self.again = self.inner
         self.offset = 3.0
 
     def forward(self, tokens: Tensor, shared: Tensor, *, factor: Tensor) -> tuple[Tensor, Any]:
-        return self.inner(tokens * self.scale + shared) * factor, (tokens.cos(), self.offset)
+        assert self.again is self.inner
+        return self.again(tokens * self.scale + shared) * factor, (tokens.cos(), self.offset)
 
 
 class Tied(nn.Module):
@@ -120,7 +122,7 @@ def test_any_of_a_modules_parameters_may_be_the_trials_own(name: str, trials: in
         expected = []
         for trial, part in enumerate(given.unflatten(0, (trials, BATCH))):
             chosen = {name: value[trial] for name, value in values.items()}
-            expected.append(output(functional_call(plain, chosen, part)))
+            expected.append(output(functional_call(copy.deepcopy(plain), chosen, part)))
         together = torch.cat(expected)
         wanted = torch.autograd.grad(together.sin().sum(), list(values.values()))
         found = output(fold(module, values)(given))
@@ -166,7 +168,8 @@ def test_a_module_without_a_rule_is_computed_trial_by_trial(
         part = slice(trial * BATCH, (trial + 1) * BATCH)
         chosen = {name: value[trial] for name, value in values.items()}
         args = (tokens[part], shared)
-        expected, (cosine, _) = functional_call(plain, chosen, args, {"factor": factor[part]})
+        named = {"factor": factor[part]}
+        expected, (cosine, _) = functional_call(copy.deepcopy(plain), chosen, args, named)
         torch.testing.assert_close(found[part], expected)
         torch.testing.assert_close(cosines[part], cosine)
     assert offset == folded.offset == 3.0
