@@ -1,4 +1,4 @@
-"""The command line: ``fpt-ray run | plan | validate | report | data``.
+"""The command line: ``fpt-ray run | plan | validate | report | data | verify-pack``.
 
 Nothing here imports torch, ray or transformers until a command needs them, so that help and
 validation answer at once.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from fpt_ray.cli import data, sweeps
+from fpt_ray.cli import data, packs, sweeps
 from fpt_ray.cli.options import ERROR, INTERRUPTED, OK, USAGE, say
 from fpt_ray.errors import FptRayError, SweepFileError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 for command in (sweeps.run, sweeps.plan, sweeps.validate, sweeps.report):
     app.command()(command)
+app.command()(packs.verify_pack)
 app.add_typer(data.app, name="data")
 
 
