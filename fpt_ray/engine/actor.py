@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -36,9 +37,17 @@ class Engine:
         pack: Literal["auto"] | int,
         num_threads: int,
     ) -> None:
-        from fpt_ray.engine.workshop import start_engine
+        from fpt_ray.engine.device import choose_device
+        from fpt_ray.engine.workshop import Workshop, start, was_given_gpu
+        from fpt_ray.storage import RunDirectory
+        from fpt_ray.training import Shelf
 
-        self._loop: EngineLoop = start_engine(run, delivery, device, metric, pack, num_threads)
+        choice = choose_device(device, was_given_gpu())
+        workshop = Workshop(RunDirectory(run), delivery, choice.device, metric, Shelf())
+        self._loop: EngineLoop = start(workshop, pack, num_threads)
+        self._warning = choice.warning
+        if choice.refusal is not None:
+            self._loop.refuse(choice.refusal)
 
     async def advance(self, order: dict[str, Any]) -> dict[str, Any]:
         """Train a trial to its next evaluation that is not in its log, and save it.
@@ -72,4 +81,4 @@ class Engine:
             measured), ``limits`` (the size of each kind of pack that was met), ``device``,
             ``pid``, ``steps`` (steps of all trials together) and ``warning`` (a text, or None).
         """
-        return self._loop.status()
+        return self._loop.status() | {"pid": os.getpid(), "warning": self._warning}

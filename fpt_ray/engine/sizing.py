@@ -1,0 +1,129 @@
+"""How many trials a pack takes: as many as raise throughput, and fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, Literal
+
+import torch
+
+from fpt_ray.engine.device import (
+    free_bytes,
+    is_fatal,
+    is_out_of_memory,
+    peak_bytes,
+    release_memory,
+    reset_peak,
+)
+from fpt_ray.engine.ports import Pack
+
+LARGEST = {"cpu": 32, "cuda": 128}
+"""Trials in a pack at most where the size is measured."""
+WORTHWHILE = 1.1
+"""A pack is doubled while that raises trial-steps a second by this factor at least."""
+_SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.9}
+_REPEATS = 3
+_LONG_S = 1.0
+
+Measure = Callable[[Pack, Any], int]
+
+
+class Limits:
+    """The number of trials that a pack of each key takes.
+
+    Args:
+        pack: a number for all keys, or ``auto``.
+        measure: finds it for a pack and one of its trials; called where ``pack`` is ``auto``.
+        shape_of: keys of which it gives equal things take equal numbers of trials.
+    """
+
+    def __init__(
+        self,
+        pack: Literal["auto"] | int,
+        measure: Measure,
+        shape_of: Callable[[Any], Hashable] = lambda key: key,
+    ) -> None:
+        self.fixed = None if pack == "auto" else pack
+        self._measure = measure
+        self._shape_of = shape_of
+        self._of: dict[Hashable, int] = {}
+        self._alike: dict[Hashable, int] = {}
+
+    def of(self, key: Hashable) -> int:
+        """Tell how many trials a pack of a key takes; as long as it is not known, one."""
+        return self._of.get(key, self.fixed or 1)
+
+    def settle(self, key: Hashable, pack: Pack, trial: Any) -> None:
+        """Find the limit of a key unless it is known."""
+        if key in self._of:
+            return
+        shape = self._shape_of(key)
+        if shape not in self._alike:
+            self._alike[shape] = self.fixed or self._measure(pack, trial)
+        self._of[key] = self._alike[shape]
+
+    def lower(self, key: Hashable, num_tried: int) -> None:
+        """Halve a limit after so many trials were too many."""
+        self._of[key] = max(1, min(self.of(key), num_tried) // 2)
+
+    @property
+    def size(self) -> int | None:
+        """Trials in a pack, on average over the keys that were met; None before the first."""
+        if not self._of:
+            return self.fixed
+        limits = list(self._of.values())
+        return sum(limits) // len(limits)
+
+    def describe(self) -> list[int]:
+        """List the limits of all keys that were met."""
+        return sorted(self._of.values())
+
+
+def measured_by(device: torch.device, cap: int | None = None) -> Measure:
+    """Make a function that measures how many trials pay.
+
+    Args:
+        device: where packs are trained.
+        cap: trials at most; None for what is usual on the device.
+    """
+    largest = LARGEST[device.type] if cap is None else min(cap, LARGEST[device.type])
+    return lambda pack, trial: _grow(pack, trial, device, largest)
+
+
+def _grow(pack: Pack, trial: Any, device: torch.device, largest: int) -> int:
+    """Double the number of copies while that pays and the next doubling can be expected to fit."""
+    if largest == 1:
+        return 1
+    allowed = _SHARE_OF_MEMORY[device.type] * free_bytes(device)
+    size, rate = 1, 0.0
+    tried = 1
+    while tried <= largest:
+        reset_peak(device)
+        before = peak_bytes(device)
+        seconds = _rehearse(pack, trial, tried, device)
+        # With one trial alone it is the trial's own failure, if it is one, that training will meet.
+        if seconds is None or (tried > 1 and tried / seconds < WORTHWHILE * rate):
+            break
+        size, rate = tried, tried / seconds
+        if 2 * (peak_bytes(device) - before) > allowed:
+            break
+        tried *= 2
+    release_memory(device)
+    return size
+
+
+def _rehearse(pack: Pack, trial: Any, num_copies: int, device: torch.device) -> float | None:
+    """Return the seconds of a step, the first one aside, which prepares; None if it fails."""
+    try:
+        best = first = pack.rehearse(trial, num_copies)
+        for _ in range(_REPEATS if first < _LONG_S else 0):
+            best = min(best, pack.rehearse(trial, num_copies))
+    except Exception as error:
+        if is_fatal(error):
+            raise
+        failed_for_memory = is_out_of_memory(error)
+    else:
+        return max(best, 1e-9)
+    if failed_for_memory:
+        release_memory(device)
+    return None
