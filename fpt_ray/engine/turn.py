@@ -133,7 +133,9 @@ class Turn:
     def _try_each_alone(self, problem: Exception) -> None:
         """Let each member make one step alone; if all can, their company is what fails."""
         for member in self._members:
-            Turn(self._desk, self._pack, [member])._train(1, lambda: False)
+            single = Turn(self._desk, self._pack, [member])
+            single._train(1, lambda: False)
+            self.num_steps += single.num_steps
         if len(still(self._members)) == len(self._members):
             self._halve(problem)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from fpt_ray.config import TrialSettings, resolve
 from fpt_ray.models import Body, SequenceModel, attention_for, draw_ends, materialise
@@ -79,6 +81,8 @@ class _Preparation:
         settings, task = self.settings, self.work.task
         model_text = describe_model(settings)
         weights_text = self._describe_weights()
+        # What is trained stays as it was drawn, also where the body that is lent is another's.
+        drawn = dict(self.model.named_parameters())
         weights = shelf.weights((model_text, weights_text), self.model)
         weights.lend(self.model)
         cut = find_cut(self.model, example(task.spec, self.device))
@@ -94,7 +98,7 @@ class _Preparation:
             kept=kept_in(stores),
         )
         parts = self._parts(weights, cut, stores)
-        return PackedTrial(key, self.work, parts, self._numbers(parts))
+        return PackedTrial(key, self.work, parts, self._numbers(parts, drawn))
 
     def _materialise(self) -> str:
         settings, model = self.settings, self.model
@@ -136,10 +140,10 @@ class _Preparation:
         )
 
     @torch.no_grad()
-    def _numbers(self, parts: Parts) -> Numbers:
+    def _numbers(self, parts: Parts, drawn: Mapping[str, Tensor]) -> Numbers:
         numbers = Numbers.zeros(parts.layout(), self.device)
         for name in parts.own:
-            numbers.value(name).copy_(self.model.get_parameter(name))
+            numbers.value(name).copy_(drawn[name])
         return numbers
 
 
