@@ -139,8 +139,8 @@ class Pack:
         with closing(self._backward(computation, rows, trials, 1)) as passes:
             losses, _ = next(passes)
             return [
-                Slope(loss, rows.gradients_of(index, trial.parts.trained))
-                for index, (trial, loss) in enumerate(zip(trials, losses.tolist(), strict=True))
+                Slope(loss, rows.gradients.by_name(index))
+                for index, loss in enumerate(losses.tolist())
             ]
 
     def rehearse(self, trial: PackedTrial, num_copies: int) -> float:

@@ -8,7 +8,8 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from fpt_ray.training.pack.numbers import CHUNK, Layout, Numbers
+from fpt_ray.training.pack.gradients import make_gradients
+from fpt_ray.training.pack.numbers import Layout, Numbers
 from fpt_ray.training.pack.trial import PackedTrial
 
 
@@ -24,7 +25,7 @@ class Rows:
         num_trials: rows.
         layout: of a row.
         values: (trials, layout.size) parameters.
-        gradients: (trials, layout.num_moving).
+        gradients: of the last step.
         exp_avg: (trials, layout.num_moving), Adam's means of gradients.
         exp_avg_sq: (trials, layout.num_moving), Adam's means of their squares.
         leaves: each parameter, (trials, *shape), as the model takes them.
@@ -40,18 +41,16 @@ class Rows:
         self.num_trials = len(trials)
         self.layout = layout = Layout(shapes, moving)
         self._trials = [ref(trial) for trial in trials]
-        self.values = torch.empty(len(trials), layout.size, device=parts.device)
+        self.values = torch.zeros(len(trials), layout.size, device=parts.device)
         size = (len(trials), layout.num_moving)
-        self.exp_avg, self.exp_avg_sq = (torch.empty(size, device=parts.device) for _ in range(2))
-        # What lies between parameters stays 0.
-        self.gradients = torch.zeros(size, device=parts.device)
-        self._untrained = _untrained(trials, layout, parts.device)
+        self.exp_avg, self.exp_avg_sq = (torch.zeros(size, device=parts.device) for _ in range(2))
+        trained = [trial.parts.trained for trial in trials]
+        self.gradients = make_gradients(layout, trained, parts.device)
         self.numbers = [self._row(index) for index in range(len(trials))]
         for row, trial in zip(self.numbers, trials, strict=True):
             row.take(trial.numbers, shared)
         self.leaves = {name: layout.view(self.values, name).detach() for name in shapes}
         self._moving = [self.leaves[name].requires_grad_() for name in layout.moving]
-        self._slopes = [layout.view(self.gradients, name) for name in layout.moving]
         self.orders = stack_orders(trials)
 
     def adopt(self, trials: Sequence[PackedTrial]) -> None:
@@ -82,18 +81,7 @@ class Rows:
         Returns:
             (trials,) norm of each trial's gradients.
         """
-        found = torch.autograd.grad(loss, self._moving, materialize_grads=True)
-        torch._foreach_copy_(self._slopes, found)
-        if self._untrained is not None:
-            self.gradients.masked_fill_(self._untrained, 0.0)
-        chunks = self.gradients.view(self.num_trials, -1, CHUNK)
-        norms: Tensor = torch.linalg.vector_norm(torch.linalg.vector_norm(chunks, dim=2), dim=1)
-        return norms
-
-    def gradients_of(self, index: int, names: Collection[str]) -> dict[str, Tensor]:
-        """Copy the gradients of one trial's parameters, by name."""
-        row, layout = self.gradients[index], self.layout
-        return {name: layout.view(row, name).clone() for name in layout.moving if name in names}
+        return self.gradients.take(torch.autograd.grad(loss, self._moving, materialize_grads=True))
 
     def _row(self, index: int) -> Numbers:
         moments = self.exp_avg[index], self.exp_avg_sq[index]
@@ -104,15 +92,3 @@ def stack_orders(trials: Sequence[PackedTrial]) -> Tensor | None:
     """Stack the orders of shuffled tokens, (trials, seq_length); None where they are as given."""
     orders = [trial.parts.order for trial in trials if trial.parts.order is not None]
     return torch.stack(orders).to(trials[0].parts.device) if orders else None
-
-
-def _untrained(
-    trials: Sequence[PackedTrial], layout: Layout, device: torch.device
-) -> Tensor | None:
-    """Mark what moves in some trials but not in others; None where there is no such parameter."""
-    mask = torch.zeros(len(trials), layout.num_moving, dtype=torch.bool)
-    for row, trial in zip(mask, trials, strict=True):
-        for name in layout.moving:
-            if name not in trial.parts.trained:
-                layout.view(row, name).fill_(True)
-    return mask.to(device) if mask.any() else None
