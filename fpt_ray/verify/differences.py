@@ -66,6 +66,10 @@ class Differences:
         """Name those that are larger than their limits."""
         return [name for name in MEASURES if self.of(name).value > limit(name, tolerance)]
 
+    def or_larger(self, other: Differences) -> Differences:
+        """Take the larger of two for every measure."""
+        return Differences(*(max(self.of(name), other.of(name)) for name in MEASURES))
+
     def to_json(self) -> dict[str, Any]:
         """Write them as JSON data."""
         return {name: self.of(name).to_json() for name in MEASURES}

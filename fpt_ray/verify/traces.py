@@ -59,19 +59,21 @@ def trace_pack(trials: Sequence[PackedTrial], num_steps: int) -> list[Trace]:
     return [_ended(trace) for trace in traces]
 
 
-def trace_alone(sample: Sample, num_steps: int, device: str, nudged: bool = False) -> Trace:
+def trace_alone(
+    sample: Sample, num_steps: int, device: str, nudge_seed: int | None = None
+) -> Trace:
     """Train a trial alone.
 
     Args:
         sample: the trial.
         num_steps: updates.
         device: where.
-        nudged: move every trained parameter up or down by one unit of rounding before each step,
-            which shows how far rounding alone takes this trial.
+        nudge_seed: draws whether each trained parameter is moved up or down by one unit of rounding
+            before each step, which shows how far rounding alone takes this trial; None moves none.
     """
     trainer = build_trainer(sample.settings, sample.seed, device)
     trace = Trace(_copied(trainer.values()))
-    signs = _signs(trainer) if nudged else None
+    signs = None if nudge_seed is None else _signs(trainer, nudge_seed)
     for step in range(num_steps):
         if signs is not None:
             _nudge(trainer, signs)
@@ -90,8 +92,8 @@ def compared_steps(num_steps: int) -> tuple[int, int]:
     return 0, num_steps - 1
 
 
-def _signs(trainer: Trainer) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(0)
+def _signs(trainer: Trainer, seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
     while True:
         for value in trainer.values().values():
             ups = torch.randint(0, 2, value.shape, generator=generator)

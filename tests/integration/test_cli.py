@@ -68,3 +68,59 @@ def test_a_relative_storage_inside_a_job_is_refused(
     monkeypatch.delenv("FPT_RAY_STORAGE", raising=False)
     assert main(["run", QUICKSTART]) == 1
     assert "would vanish with the job's working directory" in capsys.readouterr().err
+
+
+PACKS = """\
+name: packs
+task: {name: bit_xor}
+model: {backbone: tiny-gpt2, init: random}
+training: {batch_size: 4, grad_clip_norm: 0.1}
+compare:
+  trained:
+    norms: {model.trained: [output, layer_norm]}
+    ends: {model.trained: [output, layer_norm, input]}
+final: {seeds: 1}
+"""
+VERIFY = ["verify-pack", "--steps", "2", "--trials", "2"]
+
+
+def test_verify_pack_prints_a_table_or_one_json_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "packs.yaml"
+    file.write_text(PACKS)
+    assert main([*VERIFY, str(file)]) == 0
+    printed = capsys.readouterr()
+    assert "Equal: trials in packs train as they do alone." in printed.out
+    assert printed.err == "pack 1 of 1: 2 trials\n"
+    assert main([*VERIFY, str(file), "--json", "--set", "training.dropout=0"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["equal"]
+    assert [trial["arm"] for trial in document["packs"][0]["trials"]] == ["norms", "ends"]
+
+
+def test_verify_pack_fails_above_the_tolerance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fpt_ray.training.pack.adam import RowAdam
+
+    update = RowAdam.update
+    monkeypatch.setattr(
+        RowAdam, "update", lambda self, norms, skipped: update(self, norms.flip(0), skipped)
+    )
+    file = tmp_path / "packs.yaml"
+    file.write_text(PACKS)
+    assert main([*VERIFY, str(file), "--steps", "4"]) == 1
+    assert "NOT EQUAL: 2 of 2 trials" in capsys.readouterr().out
+    assert main([*VERIFY, str(file), "--steps", "4", "--tolerance", "1"]) == 0
+
+
+def test_verify_pack_refuses_a_bad_file_and_bad_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "packs.yaml"
+    file.write_text(PACKS.replace("bit_xor", "bit_xorr"))
+    assert main([*VERIFY, str(file)]) == 2
+    assert f"{file}:2:" in capsys.readouterr().err
+    file.write_text(PACKS)
+    assert main(["verify-pack", str(file), "--steps", "0"]) == 2
