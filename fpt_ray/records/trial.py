@@ -23,8 +23,10 @@ class EvaluationRecord:
 
     Losses and accuracies are None where the trial had diverged; accuracies are shares in [0, 1].
     Times are seconds that this trial has spent so far, over all its resumes: training only
-    (``train_s``), and with evaluation and writing (``wall_s``). ``sequence`` numbers the
-    evaluations of the whole sweep.
+    (``train_s``), and with evaluation and writing (``wall_s``); a trial that trained in a pack has
+    its share of the pack's. ``sequence`` numbers the evaluations of the whole sweep. ``pack`` is
+    the largest number of trials that this one trained with since its last evaluation, itself
+    included.
     """
 
     step: int
@@ -41,6 +43,7 @@ class EvaluationRecord:
     test_accuracy: float | None = None
     test_examples: int | None = None
     test_skipped: int | None = None
+    pack: int | None = None
 
     def to_line(self) -> str:
         """Write the record as one line of JSON, without fields that are unset."""
@@ -89,6 +92,11 @@ class TrialRecord:
     def trained_parameters(self) -> int | None:
         """How many parameters were trained; None before the first evaluation."""
         return self.evaluations[-1].trained_parameters if self.evaluations else None
+
+    @property
+    def pack(self) -> int | None:
+        """The largest number of trials that it trained with, itself included; None if untold."""
+        return max((e.pack for e in self.evaluations if e.pack is not None), default=None)
 
     @property
     def test(self) -> EvaluationRecord | None:

@@ -29,6 +29,7 @@ _TRIAL_RESULTS = (
     ("test_loss", pa.float64()),
     ("trained_parameters", pa.int64()),
     ("train_s", pa.float64()),
+    ("pack", pa.int64()),
 )
 _EVALUATION_SCHEMA = pa.schema(
     [
@@ -40,6 +41,7 @@ _EVALUATION_SCHEMA = pa.schema(
         ("validation_loss", pa.float64()),
         ("validation_accuracy", pa.float64()),
         ("wall_s", pa.float64()),
+        ("pack", pa.int64()),
     ]
 )
 

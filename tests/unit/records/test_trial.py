@@ -24,9 +24,9 @@ def evaluation(step: int, accuracy: float | None = 0.5, **changes: object) -> Ev
     return EvaluationRecord(**(fields | changes))  # type: ignore[arg-type]
 
 
-def trial_of(record: EvaluationRecord) -> TrialRecord:
+def trial_of(*records: EvaluationRecord) -> TrialRecord:
     names = {"arm": "a", "labels": {}, "slot": 0, "seed": 0, "seed_index": 0}
-    values: dict[str, object] = {"values": {}, "settings": {}, "evaluations": (record,)}
+    values: dict[str, object] = {"values": {}, "settings": {}, "evaluations": records}
     return TrialRecord(trial_id="t", stage="final", **names, **values)  # type: ignore[arg-type]
 
 
@@ -88,3 +88,11 @@ def test_a_log_without_skipped_sequences_reads_as_none_skipped() -> None:
     assert trial_of(read).test_skipped == 0
     assert trial_of(replace(read, test_skipped=3)).test_skipped == 3
     assert trial_of(evaluation(5)).test_skipped == 0
+
+
+def test_a_log_without_packs_reads_as_untold_and_a_trial_has_its_largest() -> None:
+    line = evaluation(5).to_line()
+    assert "pack" not in line
+    assert trial_of(*parse_log(line.encode(), "log")).pack is None
+    log = "".join(evaluation(step, pack=pack).to_line() for step, pack in ((5, 2), (9, 8), (12, 4)))
+    assert trial_of(*parse_log(log.encode(), "log"), evaluation(20)).pack == 8

@@ -150,6 +150,7 @@ class SweepBuilder:
             wall_s=2.5 * (index + 1),
             trained_parameters=1234,
             reason="the loss is nan" if accuracy is None else None,
+            pack=3 - index,
         )
 
 

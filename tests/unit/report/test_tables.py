@@ -13,11 +13,11 @@ from fpt_ray.report.tables import evaluations_table, trials_table, write_tables
 TRIAL_COLUMNS = [
     *("trial_id", "stage", "arm", "compare.init", "tune.training.learning_rate", "seed"),
     *("status", "reason", "steps", "best_step", "validation_accuracy", "validation_loss"),
-    *("test_accuracy", "test_loss", "trained_parameters", "train_s"),
+    *("test_accuracy", "test_loss", "trained_parameters", "train_s", "pack"),
 ]
 EVALUATION_COLUMNS = [
     *("trial_id", "stage", "arm", "step", "sequence", "decision"),
-    *("train_loss", "validation_loss", "validation_accuracy", "wall_s"),
+    *("train_loss", "validation_loss", "validation_accuracy", "wall_s", "pack"),
 ]
 
 
@@ -35,6 +35,7 @@ def test_pandas_reads_one_row_a_trial(run: Any, finished: Any) -> None:
     assert pd.isna(winner.test_accuracy)
     assert table.test_accuracy.tolist()[3:6] == [0.96, 0.94, 0.98]
     assert table.reason[2] == "the loss is nan"
+    assert table.pack.tolist() == [3] * 12
 
 
 def test_evaluations_come_in_the_order_of_the_sweep(run: Any, finished: Any) -> None:
@@ -43,6 +44,7 @@ def test_evaluations_come_in_the_order_of_the_sweep(run: Any, finished: Any) -> 
     table = pd.read_parquet(run.local_path / "evaluations.parquet")
     assert list(table.columns) == EVALUATION_COLUMNS
     assert table.sequence.tolist() == list(range(len(table)))
+    assert set(table.pack) == {1, 2, 3}
     assert set(table.decision) == {"continue", "stop", "finish", "diverge"}
     assert table[table.decision == "diverge"].validation_accuracy.isna().all()
 
