@@ -1,151 +1,23 @@
-"""The Tune trainable: one trial in a process of its own, and its way to the run directory."""
+"""The Tune trainable: a thin trial, which has an engine train for it.
+
+Its process imports neither torch nor anything that does: a sweep has one of them for every trial
+that is alive.
+"""
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
+import ray
 from ray import tune
+from ray.exceptions import RayError, RayTaskError
 
-from fpt_ray.config import TrialSettings
-from fpt_ray.data.deliver import Delivery
-from fpt_ray.data.stream import StreamedTask
-from fpt_ray.errors import TrialError
-from fpt_ray.records.trial import parse_log
-from fpt_ray.storage import RunDirectory
-from fpt_ray.tasks import Task
-from fpt_ray.training import Evaluation, Metric, Trainer, build_trainer
+RENEW_EVERY_S = 5.0
+LEAVE_TIMEOUT_S = 5.0
 
-
-class TrialSession:
-    """A trial between its run directory and its trainer: it loads what is saved and saves on.
-
-    Args:
-        run: the sweep's run directory.
-        trial: trial_id, stage, seed and settings, as the searcher handed them out.
-        delivery: how its data reach it.
-        device: ``cpu`` or ``cuda``.
-        metric: the validation metric that the best parameters are chosen by.
-    """
-
-    def __init__(
-        self,
-        run: RunDirectory,
-        trial: dict[str, Any],
-        delivery: Delivery,
-        device: str,
-        metric: Metric,
-    ) -> None:
-        self._run = run
-        self._trial_id: str = trial["trial_id"]
-        self._is_finalist = trial["stage"] == "final"
-        self._seed: int = trial["seed"]
-        self._settings = TrialSettings.model_validate(trial["settings"])
-        self._device = device
-        self._metric = metric
-        self._task: Task = delivery.task(self._settings, self._seed)
-        log = run.log_of(self._trial_id)
-        evaluations = parse_log(run.read_bytes(log), log)
-        self._logged_step = evaluations[-1].step if evaluations else 0
-        self._trainer = self._restored()
-
-    def advance(self) -> dict[str, Any]:
-        """Train to the next evaluation that is not in the log yet, save, and describe it.
-
-        Returns:
-            What the log keeps of an evaluation, sequence and decision aside; finalists at their
-            last step also carry the measures of the test split.
-        """
-        evaluation = self._unreported() or self._train_on()
-        self._logged_step = evaluation.step
-        result: dict[str, Any] = {
-            "step": evaluation.step,
-            "train_loss": evaluation.train_loss,
-            "validation_loss": evaluation.validation_loss,
-            "validation_accuracy": evaluation.validation_accuracy,
-            "train_s": evaluation.train_s,
-            "wall_s": evaluation.wall_s,
-            "diverged": evaluation.diverged,
-            "reason": evaluation.reason,
-            "trained_parameters": self._trainer.num_trained_parameters,
-        }
-        if evaluation.step >= self._settings.training.max_steps and not evaluation.diverged:
-            self._trainer.verify_frozen()
-            if self._is_finalist:
-                result |= self._tested()
-        return result
-
-    def close(self) -> None:
-        """End what delivers its data."""
-        if isinstance(self._task, StreamedTask):
-            self._task.close()
-
-    def _build(self) -> Trainer:
-        return build_trainer(
-            self._settings, self._seed, self._device, metric=self._metric, task=self._task
-        )
-
-    def _restored(self) -> Trainer:
-        trainer = self._build()
-        state = self._run.read_bytes(self._run.state_of(self._trial_id))
-        if state is None:
-            return trainer
-        trainer.load_state(state)
-        # A state that is more than one evaluation ahead has lost its log, and those evaluations
-        # with it.
-        if trainer.step > self._next_evaluation(self._logged_step):
-            return self._build()
-        best = self._run.read_bytes(self._run.best_of(self._trial_id))
-        # A state that was the best holds the best parameters itself; the file may be one ahead.
-        if best is not None and not trainer.improved:
-            trainer.load_best(best)
-        return trainer
-
-    def _next_evaluation(self, step: int) -> int:
-        every = self._settings.training.eval_every
-        return min((step // every + 1) * every, self._settings.training.max_steps)
-
-    def _unreported(self) -> Evaluation | None:
-        """Return the evaluation that was saved but whose report never reached the log."""
-        last = self._trainer.last_evaluation
-        return last if last is not None and last.step > self._logged_step else None
-
-    def _train_on(self) -> Evaluation:
-        """Train interval by interval; one that is in the log is trained again but not reported."""
-        while self._trainer.step < self._settings.training.max_steps:
-            step = self._trainer.step
-            evaluation = self._trainer.advance(self._next_evaluation(step) - step)
-            if evaluation.diverged:
-                return evaluation
-            self._save()
-            if evaluation.step > self._logged_step:
-                return evaluation
-        raise TrialError(
-            "nothing is left to train: all steps are in the log",
-            where=self._run.log_of(self._trial_id),
-            fix="report this: a trial that has ended must not be started again",
-        )
-
-    def _save(self) -> None:
-        if self._trainer.improved:
-            self._run.write_bytes(self._run.best_of(self._trial_id), self._trainer.best())
-        self._run.write_bytes(self._run.state_of(self._trial_id), self._trainer.state())
-
-    def _tested(self) -> dict[str, Any]:
-        test = self._trainer.test()
-        return {
-            "test_loss": test.loss,
-            "test_accuracy": test.accuracy,
-            "test_examples": test.num_examples,
-            "test_skipped": test.num_skipped,
-        }
-
-
-def _open_session(config: dict[str, Any]) -> TrialSession:
-    import torch
-
-    torch.set_num_threads(config["num_threads"])
-    run = RunDirectory(config["run"])
-    return TrialSession(run, config["trial"], config["data"], config["device"], config["metric"])
+MEMORY_BYTES = 130_000_000
+"""What the process of a thin trial holds for itself; all that it asks of Ray."""
 
 
 class TrialTrainable(tune.Trainable):
@@ -157,29 +29,75 @@ class TrialTrainable(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """Ask for what the driver has decided that one trial gets."""
-        return tune.PlacementGroupFactory([config["resources"]])
+        """Ask for memory alone: devices belong to the engines."""
+        return tune.PlacementGroupFactory([{"memory": MEMORY_BYTES}])
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Open the trial that Tune hands out.
+        """Take the trial that Tune hands out.
 
         Args:
-            config: ``trial`` and ``data`` (see `TrialSession`), ``run`` (the run directory),
-                ``device``, ``metric``, ``num_threads`` (on the CPU) and ``resources`` (what it asks
-                of Ray).
+            config: ``trial`` (trial_id, stage, arm, seed and settings) and ``pool`` (the name of
+                the sweep's pool).
         """
-        self._config = config
-        self._session: TrialSession | None = None
+        self._trial: dict[str, Any] = config["trial"]
+        self._pool: Any = ray.get_actor(config["pool"])
+        self._engine: Any = None
+        self._engine_name: str | None = None
+        self._session = ""
+        self._progressed = False
 
     def step(self) -> dict[str, Any]:
-        """Advance the trial by one evaluation.
+        """Have the trial advanced by one evaluation, on another engine where one dies.
 
-        The session opens here: of an error in ``setup`` Ray keeps a text only, of one in ``step``
-        the error itself.
+        Returns:
+            What the engine says of the evaluation.
+
+        Raises:
+            FptRayError: the trial failed, or engines died under it again and again.
         """
-        if self._session is None:
-            self._session = _open_session(self._config)
-        return self._session.advance()
+        lost = None
+        while True:
+            engine = self._find_engine(lost)
+            try:
+                result = self._wait(engine.advance.remote(self._order()))
+            except RayTaskError as error:
+                raise _cause(error) from None
+            except RayError:
+                lost = self._engine_name
+            else:
+                self._progressed = True
+                return result
+
+    def _order(self) -> dict[str, Any]:
+        return {**self._trial, "session": self._session}
+
+    def _find_engine(self, lost: str | None) -> Any:
+        """Ask the pool for an engine, and take leave of the former one where it lives."""
+        asked = self._pool.engine_for.remote(self._order(), lost, self._progressed)
+        try:
+            name, engine = ray.get(asked)
+        except RayTaskError as error:
+            raise _cause(error) from None
+        self._progressed = False
+        if name != self._engine_name or lost is not None:
+            if lost is None:
+                self._leave()
+            self._engine, self._engine_name, self._session = engine, name, uuid.uuid4().hex
+        return engine
+
+    def _wait(self, pending: Any) -> dict[str, Any]:
+        """Wait for a result, and tell the engine again and again that somebody does."""
+        while not ray.wait([pending], timeout=RENEW_EVERY_S)[0]:
+            if self._engine is not None:
+                self._engine.renew.remote(self._trial["trial_id"])
+        result: dict[str, Any] = ray.get(pending)
+        return result
+
+    def _leave(self) -> None:
+        if self._engine is not None:
+            left: Any = self._engine.leave.remote(self._trial["trial_id"])
+            ray.wait([left], timeout=LEAVE_TIMEOUT_S)
+            self._engine = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Go on with another trial in this process."""
@@ -188,13 +106,18 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def cleanup(self) -> None:
-        """End the trial that is open, if one is."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        """Tell the engine and the pool that the trial has ended."""
+        self._leave()
+        ray.wait([self._pool.release.remote(self._trial["trial_id"])], timeout=LEAVE_TIMEOUT_S)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Do nothing: the state is saved with every evaluation, in the run directory."""
 
     def load_checkpoint(self, checkpoint: object) -> None:
-        """Do nothing: ``setup`` has loaded the state already."""
+        """Do nothing: the engine loads the state that it finds in the run directory."""
+
+
+def _cause(error: RayTaskError) -> BaseException:
+    """Find what was raised in another process, as it was raised there."""
+    cause: BaseException | None = error.cause
+    return error if cause is None else cause

@@ -1,4 +1,4 @@
-"""The connection to Ray, and how many trials fit on what it has."""
+"""The connection to Ray, and which of its devices a sweep uses."""
 
 from __future__ import annotations
 
@@ -11,26 +11,16 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from fpt_ray.config import Resources
+from fpt_ray.engine.places import Kind
 from fpt_ray.errors import FptRayError
 
 _LOCAL = "local"
 REACH_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """How trials share devices: what one trial asks of Ray, and how many run at a time."""
-
-    device: str
-    resources: dict[str, float]
-    num_threads: int
-    num_slots: int
 
 
 @contextlib.contextmanager
@@ -76,6 +66,8 @@ def _local_options(spare_cpu: bool) -> dict[str, Any]:
     # A local Ray that was killed will not come back; without this the driver would wait a minute
     # for it.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+    # Thin trials are more processes than CPUs, of which Ray would warn.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(max(16, _num_cores())))
     return {
         "include_dashboard": False,
         "num_cpus": max(2, _num_cores()) if spare_cpu else None,
@@ -108,55 +100,31 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def slots(wanted: Resources, streams: bool = False) -> Slots:
-    """Decide how many trials share a device, and how many devices are used.
-
-    With ``pack: auto`` a GPU takes one trial at a time, and a CPU machine one trial for each core.
-    ``pack: N`` puts N trials on every device; a CPU machine counts as one device whose cores they
-    share.
+def device_kind(wanted: Resources, streams: bool = False) -> Kind:
+    """Decide which devices of the cluster a sweep uses: its GPUs, or the CPUs of its machines.
 
     Args:
         wanted: the sweep's resources.
-        streams: leave a CPU of every machine to Ray Data, which would otherwise wait for ever.
+        streams: a CPU of every machine is left to Ray Data, which would otherwise wait for ever.
 
     Raises:
         FptRayError: GPUs are asked for and the cluster has none, or no machine has a CPU to spare
             for Ray Data.
     """
-    total = ray.cluster_resources()
-    num_gpus = int(total.get("GPU", 0))
-    if wanted.device == "cuda" and not num_gpus:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    has_gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
+    if wanted.device == "cuda" and not has_gpus:
         raise FptRayError(
             "the sweep asks for GPUs and the cluster has none",
             where="resources.device: cuda",
             fix="resources.device: auto (or cpu), or connect to a cluster with GPUs",
         )
-    if num_gpus and wanted.device != "cpu":
-        per_device = 1 if wanted.pack == "auto" else wanted.pack
-        num_devices = min(num_gpus, wanted.max_devices or num_gpus)
-        free = total.get("CPU", 1.0) - (_num_machines() if streams else 0)
-        if free <= 0:
-            raise _nothing_to_spare()
-        cpus = min(1.0, free / (num_gpus * per_device))
-        return Slots("cuda", {"CPU": cpus, "GPU": 1 / per_device}, 1, num_devices * per_device)
-    return _cpu_slots(wanted, 1 if streams else 0)
-
-
-def _num_machines() -> int:
-    return sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0)
-
-
-def _cpu_slots(wanted: Resources, spare: int) -> Slots:
-    cores = [int(n["Resources"].get("CPU", 0)) - spare for n in ray.nodes() if n["Alive"]]
-    cores = [c for c in cores if c > 0]
-    if not cores and spare:
+    kind: Kind = "cuda" if has_gpus and wanted.device != "cpu" else "cpu"
+    # What computes on a GPU asks for a share of a CPU only.
+    needed = 2 if kind == "cpu" else 1
+    if streams and all(node.get("CPU", 0) < needed for node in nodes):
         raise _nothing_to_spare()
-    cores = cores or [1]
-    smallest = min(cores)
-    per_device = smallest if wanted.pack == "auto" else wanted.pack
-    num_devices = min(len(cores), wanted.max_devices or len(cores))
-    cpus = smallest / per_device
-    return Slots("cpu", {"CPU": cpus}, max(1, int(cpus)), num_devices * per_device)
+    return kind
 
 
 def _nothing_to_spare() -> FptRayError:

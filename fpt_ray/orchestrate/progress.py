@@ -80,11 +80,17 @@ class Progress:
         every = REDRAW_EVERY_S if self._live else PLAIN_EVERY_S
         return time.monotonic() - self._shown_at >= every
 
-    def show(self, sweep: SweepRecord) -> None:
-        """Show the sweep as it stands."""
+    def show(self, sweep: SweepRecord, engines: str = "") -> None:
+        """Show the sweep as it stands.
+
+        Args:
+            sweep: the sweep.
+            engines: what trains it, in a few words.
+        """
         self._shown_at = time.monotonic()
         arms = [arm_line(sweep, arm.name) for arm in sweep.arms]
-        text = "\n".join([*arms, self._pace(sweep)])
+        pace = "; ".join(part for part in (self._pace(sweep), engines) if part)
+        text = "\n".join([*arms, pace])
         if self._live:
             self._live.update(Text(text), refresh=True)
         elif arms != self._shown.splitlines()[: len(arms)]:

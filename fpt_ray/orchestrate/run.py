@@ -14,7 +14,8 @@ from rich.console import Console
 from fpt_ray.config import Sweep, TrialSettings
 from fpt_ray.data.deliver import deliver
 from fpt_ray.orchestrate.checks import check_arms, variants
-from fpt_ray.orchestrate.cluster import connected, slots
+from fpt_ray.orchestrate.cluster import connected, device_kind
+from fpt_ray.orchestrate.engines import Engines, make_plan
 from fpt_ray.orchestrate.environment import record_start
 from fpt_ray.orchestrate.progress import Progress, shard_bar
 from fpt_ray.orchestrate.resolved import check_edits, resolve
@@ -90,18 +91,19 @@ def _train(sweep: Sweep, run: RunDirectory, ledger: Ledger, options: Options) ->
     say = options.console.print
     with connected(options.address, options.debug, spare_cpu=_streams(sweep)):
         delivery = deliver(_read_by_trials(sweep), say, partial(shard_bar, options.console))
-        available = slots(sweep.resources, delivery.streams)
+        kind = device_kind(sweep.resources, delivery.streams)
         _write_sweep(run, options.text, ledger.resolved)
         record_start(run)
-        say(f"{available.num_slots} trials at a time on {available.device}; results in {run.uri}")
+        say(f"training on {kind}; results in {run.uri}")
         done_before = sum(t.steps for t in ledger.trials.values())
-        work = Work(sweep, run, ledger, _searches(sweep, ledger), delivery)
         with (
+            Engines(make_plan(sweep, run, delivery, kind), say) as engines,
             Progress(options.console, done_before) as progress,
             tempfile.TemporaryDirectory(prefix="fpt_ray_") as scratch,
         ):
-            fit(work, available, _watcher(ledger, progress, options), scratch)
-            progress.show(ledger.record())
+            work = Work(sweep, run, ledger, _searches(sweep, ledger), engines)
+            fit(work, _watcher(work, progress, options), scratch)
+            progress.show(ledger.record(), engines.describe())
 
 
 def _streams(sweep: Sweep) -> bool:
@@ -114,17 +116,18 @@ def _read_by_trials(sweep: Sweep) -> Iterator[TrialSettings]:
         yield from variants(sweep, arm.settings)
 
 
-def _watcher(ledger: Ledger, progress: Progress, options: Options) -> Callable[[], None]:
+def _watcher(work: Work, progress: Progress, options: Options) -> Callable[[], None]:
     """Make a function that is cheap to call often, and shows and refreshes when it is time to."""
     refreshed_at = time.monotonic()
 
     def watch() -> None:
         nonlocal refreshed_at
+        work.engines.poll()
         is_stale = time.monotonic() - refreshed_at >= REFRESH_EVERY_S
         if not progress.due() and not is_stale:
             return
-        record = ledger.record()
-        progress.show(record)
+        record = work.ledger.record()
+        progress.show(record, work.engines.describe())
         if is_stale:
             options.on_refresh(record)
             refreshed_at = time.monotonic()

@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import cloudpickle, tune
 from ray.exceptions import RayTaskError
 from ray.tune import TuneError
 from ray.tune.experiment import Trial
 
 from fpt_ray.config import Sweep
-from fpt_ray.data.deliver import Delivery
 from fpt_ray.errors import FptRayError
-from fpt_ray.orchestrate.cluster import Slots
+from fpt_ray.orchestrate.engines import Engines
 from fpt_ray.search import ArmScheduler, ArmSearch, ArmSearcher, Ledger
 from fpt_ray.storage import RunDirectory
 from fpt_ray.trial import TrialTrainable
+
+MIN_STARTING = 4
 
 
 class _Watcher(tune.Callback):
@@ -52,29 +54,28 @@ class Work:
         run: its run directory.
         ledger: what is known of its trials, and what becomes known.
         searches: of the arms; they hand the trials out.
-        delivery: how the trials get their data.
+        engines: what trains the trials.
     """
 
     sweep: Sweep
     run: RunDirectory
     ledger: Ledger
     searches: Sequence[ArmSearch]
-    delivery: Delivery
+    engines: Engines
 
 
-def fit(work: Work, slots: Slots, watch: Callable[[], None], scratch: str) -> None:
+def fit(work: Work, watch: Callable[[], None], scratch: str) -> None:
     """Train every trial that the searches hand out.
 
     Args:
         work: the trials.
-        slots: how they share the devices.
         watch: called often, from this thread.
         scratch: a directory for what Tune must write somewhere and nobody reads.
     """
-    _set_tune_up(slots)
+    _set_tune_up()
     tuner = tune.Tuner(
         TrialTrainable,
-        tune_config=_tune_config(work, slots),
+        tune_config=_tune_config(work),
         run_config=tune.RunConfig(
             name=work.sweep.name,
             storage_path=scratch,
@@ -105,22 +106,12 @@ def _ours_behind(error: BaseException) -> FptRayError | None:
     return behind
 
 
-def _tune_config(work: Work, slots: Slots) -> tune.TuneConfig:
+def _tune_config(work: Work) -> tune.TuneConfig:
     sweep = work.sweep
-    shared = {
-        "run": work.run.uri,
-        "data": work.delivery,
-        "device": slots.device,
-        "metric": sweep.tune.metric if sweep.tune else "validation_accuracy",
-        "num_threads": slots.num_threads,
-        "resources": slots.resources,
-    }
-    # One trial more than run waits, so that a worker that ends its trial finds the next at once;
-    # but it would take the CPU that Ray Data needs.
-    max_live = slots.num_slots + (0 if work.delivery.streams else 1)
+    shared = {"pool": work.engines.name}
     return tune.TuneConfig(
         num_samples=sweep.num_tune_trials + sweep.num_final_trials,
-        search_alg=ArmSearcher(work.searches, work.ledger, max_live, shared),
+        search_alg=ArmSearcher(work.searches, work.ledger, work.engines.max_live, shared),
         scheduler=ArmScheduler(sweep, work.ledger),
         reuse_actors=True,
         trial_name_creator=_our_id,
@@ -128,10 +119,10 @@ def _tune_config(work: Work, slots: Slots) -> tune.TuneConfig:
     )
 
 
-def _set_tune_up(slots: Slots) -> None:
+def _set_tune_up() -> None:
     """Set what Tune reads from the environment when a Tuner is made."""
     os.environ |= {
-        "TUNE_MAX_PENDING_TRIALS_PG": str(slots.num_slots),
+        "TUNE_MAX_PENDING_TRIALS_PG": str(_num_starting()),
         # Tune's own logs and snapshots would repeat ours, in 1,000 files for 200 trials.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
@@ -145,6 +136,11 @@ def _set_tune_up(slots: Slots) -> None:
         "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     }
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+
+def _num_starting() -> int:
+    """Tell how many trials' processes may start at a time: more would only slow each other."""
+    return max(MIN_STARTING, 2 * int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _our_id(trial: Trial) -> str:

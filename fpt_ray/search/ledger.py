@@ -95,6 +95,7 @@ class Ledger:
             test_accuracy=result.get("test_accuracy"),
             test_examples=result.get("test_examples"),
             test_skipped=result.get("test_skipped"),
+            pack=result.get("pack"),
         )
         log = self._run.log_of(trial_id)
         former = self._logs.get(trial_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -19,13 +19,17 @@ class ArmSearcher(Searcher):
     Args:
         arms: the arms' searches, in the sweep's order.
         ledger: takes every trial before Tune hears of it.
-        max_live: how many trials may run or wait at a time; one more than run keeps a worker busy,
+        max_live: tells how many trials may run or wait now; one more than run keeps a device busy,
             and fewer waiting means better informed proposals.
         shared: what every trial's configuration holds besides the trial itself.
     """
 
     def __init__(
-        self, arms: Sequence[ArmSearch], ledger: Ledger, max_live: int, shared: dict[str, Any]
+        self,
+        arms: Sequence[ArmSearch],
+        ledger: Ledger,
+        max_live: Callable[[], int],
+        shared: dict[str, Any],
     ) -> None:
         super().__init__()
         self._arms = list(arms)
@@ -44,7 +48,7 @@ class ArmSearcher(Searcher):
         Returns:
             Its configuration, None to wait, or ``Searcher.FINISHED`` when every arm is done.
         """
-        if self._num_live >= self._max_live:
+        if self._num_live >= self._max_live():
             return None
         for arm in sorted(self._arms, key=lambda a: self._handed_out[a.name]):
             trial = arm.next_trial()

@@ -17,8 +17,9 @@ from fpt_ray.config import Resources, TrialSettings
 from fpt_ray.data.deliver import Delivery, deliver
 from fpt_ray.data.prepare import look, prepare, write_shard
 from fpt_ray.data.stream import RowStream
+from fpt_ray.engine.places import find_places
 from fpt_ray.errors import DataError, FptRayError
-from fpt_ray.orchestrate.cluster import slots
+from fpt_ray.orchestrate.cluster import device_kind
 from fpt_ray.tasks import Batch, Examples, build_task
 from fpt_ray.tasks.manifest import SHARD_ROWS
 from fpt_ray.tasks.shards import ShardSet, find_shards, shards_location
@@ -346,13 +347,12 @@ def test_a_stream_that_starves_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_streaming_leaves_a_cpu_to_ray_data(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert slots(Resources(device="cpu")).num_slots == 3
-    streaming = slots(Resources(device="cpu"), streams=True)
-    assert (streaming.num_slots, streaming.resources) == (2, {"CPU": 1.0})
-    packed = slots(Resources(device="cpu", pack=4), streams=True)
-    assert packed.num_slots * packed.resources["CPU"] == 2
+    assert [place.num_cpus for place in find_places(ray.nodes(), "cpu", streams=False)] == [3]
+    (place,) = find_places(ray.nodes(), "cpu", streams=True)
+    assert (place.num_cpus, place.num_threads) == (2, 2)
+    assert device_kind(Resources(device="cpu"), streams=True) == "cpu"
     lonely = [{"Alive": True, "Resources": {"CPU": 1.0}}]
     monkeypatch.setattr("fpt_ray.orchestrate.cluster.ray.nodes", lambda: lonely)
     with pytest.raises(FptRayError, match="no machine has two CPUs") as error:
-        slots(Resources(device="cpu"), streams=True)
+        device_kind(Resources(device="cpu"), streams=True)
     assert "data.mode: materialized" in str(error.value)

@@ -1,4 +1,4 @@
-"""The driver's parts that need no cluster: edits, slots, progress, plan and exit codes."""
+"""The driver's parts that need no cluster: edits, devices, progress, plan and exit codes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fpt_ray.config import Resources, Sweep, load_sweep
 from fpt_ray.errors import FptRayError, SweepFileError
 from fpt_ray.orchestrate import checks, cluster
 from fpt_ray.orchestrate.checks import check_arms
+from fpt_ray.orchestrate.engines import describe_engines
 from fpt_ray.orchestrate.progress import Progress, arm_line, remaining_steps
 from fpt_ray.orchestrate.resolved import check_edits, resolve
 from fpt_ray.orchestrate.tuning import describe_failure
@@ -112,31 +113,59 @@ def test_an_unchanged_sweep_is_no_edit() -> None:
     edit(sweep_with(), sweep_with())
 
 
+def machines(monkeypatch: pytest.MonkeyPatch, *resources: dict[str, float]) -> None:
+    """Imitate a cluster; a machine that is gone does not count."""
+    found = [{"Alive": True, "Resources": each} for each in resources]
+    gone = {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 9.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [*found, gone])
+
+
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("wanted", "resources", "expected"),
     [
-        ({}, cluster.Slots("cuda", {"CPU": 1.0, "GPU": 1.0}, 1, 4)),
-        ({"pack": 2}, cluster.Slots("cuda", {"CPU": 1.0, "GPU": 0.5}, 1, 8)),
-        ({"pack": 4}, cluster.Slots("cuda", {"CPU": 0.5, "GPU": 0.25}, 1, 16)),
-        ({"max_devices": 1}, cluster.Slots("cuda", {"CPU": 1.0, "GPU": 1.0}, 1, 1)),
-        ({"device": "cpu"}, cluster.Slots("cpu", {"CPU": 1.0}, 1, 8)),
-        ({"device": "cpu", "pack": 1}, cluster.Slots("cpu", {"CPU": 8.0}, 8, 1)),
-        ({"device": "cpu", "pack": 16}, cluster.Slots("cpu", {"CPU": 0.5}, 1, 16)),
+        ("auto", {"CPU": 8.0, "GPU": 4.0}, "cuda"),
+        ("auto", {"CPU": 8.0}, "cpu"),
+        ("cpu", {"CPU": 8.0, "GPU": 4.0}, "cpu"),
+        ("cuda", {"CPU": 8.0, "GPU": 4.0}, "cuda"),
     ],
 )
-def test_trials_share_devices_as_the_sweep_says(
-    monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any], expected: cluster.Slots
+def test_a_sweep_uses_the_devices_that_it_asks_for(
+    monkeypatch: pytest.MonkeyPatch, wanted: Any, resources: dict[str, float], expected: str
 ) -> None:
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 4.0})
-    node = {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 4.0}}
-    monkeypatch.setattr(ray, "nodes", lambda: [node, {"Alive": False, "Resources": {"CPU": 99}}])
-    assert cluster.slots(Resources.model_validate(wanted)) == expected
+    machines(monkeypatch, {"CPU": 2.0}, resources)
+    assert cluster.device_kind(Resources(device=wanted)) == expected
 
 
 def test_gpus_that_the_cluster_lacks_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0})
+    machines(monkeypatch, {"CPU": 8.0})
     with pytest.raises(FptRayError, match=r"asks for GPUs and the cluster has none\n  fix: resour"):
-        cluster.slots(Resources(device="cuda"))
+        cluster.device_kind(Resources(device="cuda"))
+
+
+@pytest.mark.parametrize(("device", "cpus"), [("cpu", 1.0), ("auto", 0.0)])
+def test_streams_without_a_cpu_of_their_own_are_refused(
+    monkeypatch: pytest.MonkeyPatch, device: Any, cpus: float
+) -> None:
+    enough = {"CPU": cpus + 1, "GPU": 1.0}
+    machines(monkeypatch, {"CPU": cpus, "GPU": 1.0}, enough)
+    cluster.device_kind(Resources(device=device), streams=True)
+    machines(monkeypatch, {"CPU": cpus, "GPU": 1.0})
+    with pytest.raises(FptRayError, match="no machine has two CPUs") as error:
+        cluster.device_kind(Resources(device=device), streams=True)
+    assert "data.mode: materialized" in str(error.value)
+
+
+def pool_status(*engines: tuple[str, int | None], capacity: int = 8) -> dict[str, Any]:
+    described = [{"device": device, "size": size} for device, size in engines]
+    return {"begun": True, "capacity": capacity, "engines": described, "warnings": []}
+
+
+def test_progress_says_how_many_trials_train_at_a_time() -> None:
+    assert describe_engines(pool_status(("cpu", None))) == ""
+    one = describe_engines(pool_status(("cpu", 8)))
+    assert one == "8 trials at a time on cpu (packs of 8)"
+    four = describe_engines(pool_status(*[("cuda", 8)] * 3, ("cuda", 16), capacity=40))
+    assert four == "40 trials at a time on 4 x cuda (packs of 8 to 16)"
 
 
 def test_arms_that_compute_the_same_are_refused(tmp_path: Path) -> None:
@@ -205,10 +234,11 @@ def test_progress_tells_each_arm_in_one_line(tmp_path: Path) -> None:
     assert remaining_steps(record) == 0
     out = io.StringIO()
     with Progress(Console(file=out, width=200), done_before=0) as progress:
-        progress.show(record)
+        progress.show(record, "8 trials at a time on cpu")
         assert not progress.due()
         progress.show(record)
     assert out.getvalue().count("hopeless") == 1
+    assert "steps done; 8 trials at a time on cpu" in out.getvalue()
     assert "steps done" in out.getvalue()
 
 

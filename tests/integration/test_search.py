@@ -66,6 +66,7 @@ def evaluate(trial: dict[str, Any], step: int) -> dict[str, Any]:
         "wall_s": float(step),
         "diverged": False,
         "trained_parameters": 7,
+        "pack": 3,
     }
 
 
@@ -77,7 +78,7 @@ def drive(
     with Lease(run) as lease:
         ledger = Ledger(run, lease, resolve(sweep))
         searches = [ArmSearch(sweep, arm, fingerprints, ledger) for arm in sweep.arms]
-        searcher = ArmSearcher(searches, ledger, slots, {})
+        searcher = ArmSearcher(searches, ledger, lambda: slots, {})
         scheduler = ArmScheduler(sweep, ledger)
         live: list[dict[str, Any]] = []
         while True:
@@ -131,6 +132,21 @@ def test_both_arms_get_equal_trials_and_train_one_to_the_end(run: RunDirectory, 
     record, scheduler = drive(run, sweep_with(), seed)
     assert_whole(record, scheduler, len(RATES))
     assert any(t.status == "stopped" for t in record.of_arm("good", "tune"))
+    assert {e.pack for t in record.trials for e in t.evaluations} == {3}
+
+
+def test_the_number_of_live_trials_follows_what_the_devices_take(run: RunDirectory) -> None:
+    room = 1
+    with Lease(run) as lease:
+        sweep = sweep_with()
+        ledger = Ledger(run, lease, resolve(sweep))
+        searches = [ArmSearch(sweep, arm, fingerprints, ledger) for arm in sweep.arms]
+        searcher = ArmSearcher(searches, ledger, lambda: room, {"pool": "p"})
+        first = searcher.suggest("x")
+        assert first["pool"] == "p"
+        assert searcher.suggest("x") is None
+        room = 3
+        assert [searcher.suggest("x") is None for _ in range(3)] == [False, False, True]
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -269,7 +285,7 @@ def test_a_step_that_is_in_the_log_is_not_counted_twice(run: RunDirectory) -> No
         ledger = Ledger(run, lease, resolve(sweep))
         searches = [ArmSearch(sweep, arm, fingerprints, ledger) for arm in sweep.arms]
         scheduler = ArmScheduler(sweep, ledger)
-        config = ArmSearcher(searches, ledger, 1, {}).suggest("x")
+        config = ArmSearcher(searches, ledger, lambda: 1, {}).suggest("x")
         assert isinstance(config, dict)
         trial: Any = SimpleNamespace(config=config)
         for _ in range(2):
@@ -286,7 +302,7 @@ def test_a_diverged_trial_ends_and_enters_no_rung(run: RunDirectory) -> None:
         ledger = Ledger(run, lease, resolve(sweep))
         searches = [ArmSearch(sweep, arm, fingerprints, ledger) for arm in sweep.arms]
         scheduler = ArmScheduler(sweep, ledger)
-        config = ArmSearcher(searches, ledger, 1, {}).suggest("x")
+        config = ArmSearcher(searches, ledger, lambda: 1, {}).suggest("x")
         assert isinstance(config, dict)
         trial: Any = SimpleNamespace(config=config)
         result = evaluate(config["trial"], 1) | {
