@@ -28,13 +28,9 @@ class StackedLSTM(Stacked):
     def forward(self, hidden: Tensor) -> tuple[Tensor, None]:
         """Compute what (trials * batch, seq, features) gives, without the last states."""
         parts = self.fold.split(hidden).unbind()
-        weights = zip(*(self._for_each_trial(name) for name in self.names), strict=True)
+        weights = zip(*(self.for_each_trial(name) for name in self.names), strict=True)
         outputs = [self._one(part, own) for part, own in zip(parts, weights, strict=True)]
         return torch.cat(outputs), None
-
-    def _for_each_trial(self, name: str) -> tuple[Tensor, ...]:
-        value: Tensor = getattr(self, name)
-        return value.unbind() if name in self.own else (value,) * self.fold.trials
 
     def _one(self, hidden: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
         layers, size = self.state_shape

@@ -71,6 +71,13 @@ class Stacked(nn.Module):
         value: Tensor = getattr(self, name)
         return value.unsqueeze(1) if name in self.own else value
 
+    def for_each_trial(self, name: str) -> tuple[Any, ...]:
+        """Give a parameter as the plain module has it, once for each trial."""
+        value: Tensor | None = getattr(self, name)
+        if name in self.own and value is not None:
+            return value.unbind()
+        return (value,) * self.fold.trials
+
     def __getattr__(self, name: str) -> Any:
         values = self.__dict__.get("_values", {})
         return values[name] if name in values else super().__getattr__(name)

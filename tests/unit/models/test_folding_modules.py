@@ -17,6 +17,7 @@ from transformers.models.t5.modeling_t5 import T5LayerNorm
 from transformers.pytorch_utils import Conv1D
 
 from fpt_ray.models.ends import OneHotLinear
+from fpt_ray.models.folding import norms
 from fpt_ray.models.folding.looped import Looped
 from fpt_ray.models.folding.rules import RULES, Replacer
 from fpt_ray.models.folding.stacked import Fold, Stacked
@@ -118,18 +119,20 @@ def test_any_of_a_modules_parameters_may_be_the_trials_own(name: str, trials: in
     for own in subsets([name for name, _ in make().named_parameters()])[:20]:
         module = make()
         values, given = draw(module, own, trials), draw_input(trials)
+        inputs = [given.requires_grad_()] if given.is_floating_point() else []
         plain = copy.deepcopy(module)
         expected = []
         for trial, part in enumerate(given.unflatten(0, (trials, BATCH))):
             chosen = {name: value[trial] for name, value in values.items()}
             expected.append(output(functional_call(copy.deepcopy(plain), chosen, part)))
         together = torch.cat(expected)
-        wanted = torch.autograd.grad(together.sin().sum(), list(values.values()))
+        needed = [*values.values(), *inputs]
+        wanted = torch.autograd.grad(together.sin().sum(), needed)
         found = output(fold(module, values)(given))
         close(found.unflatten(0, (trials, BATCH)), together.unflatten(0, (trials, BATCH)))
-        found.sin().sum().backward()
-        for value, gradient in zip(values.values(), wanted, strict=True):
-            close(value.grad, gradient, 1e-2)
+        gradients = torch.autograd.grad(found.sin().sum(), needed)
+        for gradient, expected_gradient in zip(gradients, wanted, strict=True):
+            close(gradient, expected_gradient, 1e-2)
 
 
 def test_every_rule_is_tried() -> None:
@@ -137,6 +140,24 @@ def test_every_rule_is_tried() -> None:
     of_whole_bodies = {kind for kind in RULES if kind.__module__.startswith("fpt_ray")}
     assert RULES.keys() - tried == of_whole_bodies - {OneHotLinear}
     assert Stack in of_whole_bodies
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "layer_norm_without_bias"])
+def test_layer_norms_may_be_computed_one_by_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(norms, "LOOPED_NUMBERS", 0)
+    for trials in (1, 3):
+        test_any_of_a_modules_parameters_may_be_the_trials_own(name, trials)
+
+
+def test_layer_norms_over_several_dimensions_are_computed_one_by_one() -> None:
+    torch.manual_seed(0)
+    module = nn.LayerNorm((SEQ_LENGTH, SIZE))
+    values, given = draw(module, ("weight", "bias"), 3), features(3)
+    found = fold(module, values)(given)
+    for trial, (weight, bias) in enumerate(zip(values["weight"], values["bias"], strict=True)):
+        part = slice(trial * BATCH, (trial + 1) * BATCH)
+        expected = nn.functional.layer_norm(given[part], module.normalized_shape, weight, bias)
+        assert torch.equal(found[part], expected)
 
 
 @pytest.mark.parametrize("shape", [(SEQ_LENGTH,), (1, SEQ_LENGTH)])
