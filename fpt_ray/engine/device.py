@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import resource
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -14,6 +16,8 @@ from fpt_ray.errors import TrialError
 
 _CPU_CANNOT_ALLOCATE = "can't allocate memory"
 """How torch's CPU allocator words what on a GPU is an OutOfMemoryError (torch 2.14)."""
+
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,12 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def free_bytes(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> float:
     """Tell how much memory can still be taken: of a GPU what torch holds unused counts too."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(_machine_bytes(), _container_bytes())
 
 
 def reset_peak(device: torch.device) -> None:
@@ -97,3 +101,24 @@ def _no_gpu() -> TrialError:
         fix="check nvidia-smi and torch.cuda.is_available() there, and that this torch is built"
         " for CUDA; or use resources.device: cpu",
     )
+
+
+def _machine_bytes() -> int:
+    """Tell how much memory the machine has left, or has at all where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    sizes = dict(line.split(":", 1) for line in lines)
+    return int(sizes["MemAvailable"].split()[0]) * 1024
+
+
+def _container_bytes() -> float:
+    """Tell how much memory the container has left; infinity where there is no limit."""
+    try:
+        limit, used = (
+            int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current")
+        )
+    except (OSError, ValueError):
+        return math.inf
+    return limit - used

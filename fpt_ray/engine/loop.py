@@ -118,8 +118,9 @@ class EngineLoop:
                 self._pass_safely()
         except BaseException as error:
             _LOG.critical("the engine is broken", exc_info=error)
-            self._members.refuse(_broken(error))
+            # A process that ends here answers nobody: whoever waits goes to another engine.
             self._tools.on_broken()
+            self._members.refuse(_broken(error))
         finally:
             self._close_departed()
             self._writers.shutdown()
@@ -263,18 +264,19 @@ class EngineLoop:
             member.waits_for_room = False
 
     def _make_room(self) -> bool:
-        """Close sessions that do not train now and lose nothing by being opened again later."""
+        """Close sessions that do not train now; they are opened again when others have left.
+
+        Those that lose nothing are closed first; then one after the other, the latest first.
+        """
         self._forget_idle_packs(0)
-        idle = [
-            member
-            for member in self._open_members()
-            if member not in self._in_turn and _session(member).at_rest
-        ]
-        for member in idle:
+        others = [member for member in self._open_members() if member not in self._in_turn]
+        at_rest = [member for member in others if _session(member).at_rest]
+        closed = at_rest or others[-1:]
+        for member in closed:
             self._end_session(member)
             member.waits_for_room = True
         release_memory(self._tools.device)
-        return bool(idle)
+        return bool(closed)
 
     def _open_members(self) -> list[Member]:
         return [member for member in self._members.present() if member.session is not None]

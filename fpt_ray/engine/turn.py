@@ -172,18 +172,24 @@ class Turn:
     def _saved(
         self, answered: Sequence[tuple[Member, Evaluation]]
     ) -> list[tuple[Member, Evaluation]]:
-        """Write what members go on from; keep those with whom that went well."""
-        jobs = [(m, e, self._desk.writers.submit(_save, _session(m), e)) for m, e in answered]
-        saved = []
-        for member, evaluation, job in jobs:
-            error = job.exception()
-            if error is None:
-                saved.append((member, evaluation))
-            elif isinstance(error, Exception):
-                self._fail(member, error)
-            else:
+        """Write what members go on from, all at a time; keep those with whom that went well."""
+        jobs = [(m, e, self._desk.writers.submit(_session(m).save, e)) for m, e in answered]
+        errors = [(member, evaluation, job.exception()) for member, evaluation, job in jobs]
+        return [(m, e) for m, e, error in errors if self._is_sound(m, e, error)]
+
+    def _is_sound(
+        self, member: Member, evaluation: Evaluation, error: BaseException | None
+    ) -> bool:
+        """Verify a member that was saved; let it go if that failed, or if it was not."""
+        try:
+            if error is not None:
                 raise error
-        return saved
+            # One after the other: what all share is hashed for the first of them only.
+            _session(member).verify(evaluation)
+        except Exception as problem:
+            self._fail(member, problem)
+            return False
+        return True
 
     def _owner_of(self, fault: TrialFault) -> Member:
         return next(m for m in self._members if _trial(m) is fault.trial)
@@ -208,11 +214,6 @@ def ours(error: Exception) -> FptRayError:
         f"{type(error).__name__}: {error}",
         fix="look for the traceback in the engine's log (run with --debug)",
     )
-
-
-def _save(session: Session, evaluation: Evaluation) -> None:
-    session.save(evaluation)
-    session.verify(evaluation)
 
 
 def _without_frames(error: Exception) -> Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import torch
 
 from fpt_ray.engine.loop import EngineLoop, Tools
 from fpt_ray.engine.sizing import Limits
+from fpt_ray.errors import TrialError
 from fpt_ray.training import Evaluation, TestResult
 
 PATIENCE_S = 10.0
@@ -135,6 +137,8 @@ class FakeSession:
         self._order = order
         self._name: str = order["trial_id"]
         self._logged = world.logged.get(self._name, 0)
+        if self._logged >= order["max_steps"]:
+            raise TrialError("nothing is left to train")
         saved = world.saved.get(self._name, 0)
         self.trial = FakeTrial(
             self._name, order["key"], order["max_steps"], saved, order["diverges_at"]
@@ -196,6 +200,7 @@ class Bench:
         self,
         pack: Literal["auto"] | int = 8,
         measure: Callable[[Any, Any], int] = lambda pack, trial: 8,
+        time_flies: bool = False,
     ) -> None:
         self.world = World()
         self.clock = Clock()
@@ -209,7 +214,7 @@ class Bench:
                 device=torch.device("cpu"),
                 metric="validation_accuracy",
                 on_broken=self.broken.set,
-                clock=self.clock,
+                clock=time.monotonic if time_flies else self.clock,
             )
         )
 

@@ -108,6 +108,20 @@ def test_memory_that_other_trials_hold_is_used_before_one_fails(make_bench: Make
     assert again["b"].result(PATIENCE_S)["step"] == 10
 
 
+def test_before_a_trial_fails_for_memory_a_later_one_gives_up_its_place(bench: Bench) -> None:
+    def fail_while_both_are_open(names: list[str]) -> None:
+        if bench.world.trials["a"].step == 2 and "b" not in bench.world.closed:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    bench.world.on_train = fail_while_both_are_open
+    requests = bench.ask_together("a", "b")
+    assert requests["a"].result(PATIENCE_S)["step"] == 5
+    assert bench.world.closed == ["b"]
+    bench.loop.leave("a")
+    assert requests["b"].result(PATIENCE_S)["step"] == 5
+    assert bench.world.companies() == [["a", "b"], ["a"], ["b"]]
+
+
 def test_a_trial_that_does_not_fit_beside_the_others_waits_for_one_to_leave(bench: Bench) -> None:
     def fail_beside_others(name: str) -> None:
         if name == "b" and bench.world.closed == []:

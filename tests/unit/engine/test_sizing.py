@@ -1,0 +1,115 @@
+"""How many trials a pack takes, by rehearsals whose times and memory are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from fpt_ray.engine import sizing
+from fpt_ray.engine.sizing import LARGEST, Limits, measured_by
+
+CPU = torch.device("cpu")
+
+
+class Rehearsals:
+    """A pack that only rehearses; ``seconds`` of a step follow from the number of copies."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        self._seconds = seconds
+        self.tried: list[int] = []
+
+    def rehearse(self, trial: Any, num_copies: int) -> float:
+        if num_copies not in self.tried:
+            self.tried.append(num_copies)
+        return self._seconds(num_copies)
+
+    def size(self, cap: int | None = None) -> int:
+        return measured_by(CPU, cap)(self, None)  # type: ignore[arg-type]
+
+
+def test_a_pack_grows_as_long_as_throughput_does() -> None:
+    rehearsals = Rehearsals(lambda copies: 1.0 + max(0.0, copies - 4.0))
+    assert rehearsals.size() == 4
+    assert rehearsals.tried == [1, 2, 4, 8]
+
+
+def test_less_than_a_tenth_is_not_worth_a_larger_pack() -> None:
+    assert Rehearsals(lambda copies: float(copies) ** 0.9).size() == 1
+    assert Rehearsals(lambda copies: float(copies) ** 0.8).size() == LARGEST["cpu"]
+
+
+def test_the_largest_pack_is_bounded() -> None:
+    assert Rehearsals(lambda copies: 1.0).size() == LARGEST["cpu"]
+    assert Rehearsals(lambda copies: 1.0).size(cap=3) == 2
+    alone = Rehearsals(lambda copies: 1.0)
+    assert alone.size(cap=1) == 1
+    assert alone.tried == []
+
+
+def test_memory_that_runs_out_ends_the_growth() -> None:
+    def seconds(copies: int) -> float:
+        if copies > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1.0
+
+    assert Rehearsals(seconds).size() == 8
+
+
+def test_memory_that_would_run_out_ends_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    rehearsals = Rehearsals(lambda copies: 1.0)
+    monkeypatch.setattr(sizing, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(sizing, "peak_bytes", lambda device: 100 * len(rehearsals.tried))
+    assert rehearsals.size() == LARGEST["cpu"]
+    steep = Rehearsals(lambda copies: 1.0)
+    monkeypatch.setattr(sizing, "peak_bytes", lambda device: 75 * sum(steep.tried))
+    assert steep.size() == 4
+
+
+def test_a_trial_that_cannot_even_rehearse_trains_alone() -> None:
+    def seconds(copies: int) -> float:
+        raise ArithmeticError("bad luck")
+
+    assert Rehearsals(seconds).size() == 1
+
+
+def test_a_lost_gpu_ends_more_than_a_rehearsal() -> None:
+    def seconds(copies: int) -> float:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    with pytest.raises(torch.AcceleratorError):
+        Rehearsals(seconds).size()
+
+
+def test_keys_of_one_shape_are_measured_once() -> None:
+    measured: list[str] = []
+
+    def measure(pack: Any, trial: str) -> int:
+        measured.append(trial)
+        return 16
+
+    limits = Limits("auto", measure, shape_of=lambda key: key[0])
+    for key in ("a1", "a2", "b1", "a1"):
+        limits.settle(key, None, key)  # type: ignore[arg-type]
+    assert measured == ["a1", "b1"]
+    assert limits.describe() == [16, 16, 16]
+
+
+def test_a_number_is_taken_as_it_is() -> None:
+    limits = Limits(5, lambda pack, trial: pytest.fail("measured"))
+    limits.settle("k", None, None)  # type: ignore[arg-type]
+    assert (limits.of("k"), limits.of("other"), limits.size) == (5, 5, 5)
+
+
+def test_a_limit_is_halved_by_what_was_tried_and_never_below_one() -> None:
+    limits = Limits("auto", lambda pack, trial: 32)
+    assert limits.size is None
+    limits.settle("k", None, None)  # type: ignore[arg-type]
+    limits.settle("other", None, None)  # type: ignore[arg-type]
+    limits.lower("k", 12)
+    assert (limits.of("k"), limits.of("other"), limits.size) == (6, 32, 19)
+    limits.lower("k", 3)
+    limits.lower("k", 1)
+    assert limits.of("k") == 1
