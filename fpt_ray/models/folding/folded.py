@@ -70,6 +70,12 @@ class Folded(nn.Module):
         self._fold.trials = counts.pop()
         self._orders = orders
 
+    def release(self) -> None:
+        """Hold nobody's values until trials are bound again."""
+        for module, _ in self._stacked:
+            module.bind({})
+        self._orders = None
+
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute each trial's logits at the read tokens, (trials, batch, num_read, num_logits).
 

@@ -83,9 +83,11 @@ class Bench:
             self.rebind()
 
     def rebind(self) -> None:
-        """Bind the model to who is seated, so that it holds nobody else's numbers."""
+        """Bind the model to who is seated, if anybody is, so that it holds no other numbers."""
         if self._rows is not None and len(self._rows.layout.shapes) == len(self._own):
             self.bind(self._rows)
+        else:
+            self._computation().model.release()
 
     def _widen(self, trials: Sequence[PackedTrial]) -> None:
         """Have a value for each trial of what one of them trains and nobody did so far."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fpt_ray.config import TrialSettings
 from fpt_ray.training import Pack, build_trainer, prepare_trial
+from fpt_ray.training.pack.rows import Rows
 from tests.unit.training.pack.trials import (
     Packs,
     assert_values_close,
@@ -185,6 +186,23 @@ def test_a_rehearsal_changes_nothing(jobs: list[tuple[TrialSettings, int]]) -> N
     pack.train(trials, 1)
     for trial, job in zip(trials, jobs, strict=True):
         assert_values_close(trial.values(), history(*job)[3])
+
+
+def test_a_rehearsal_keeps_no_memory(jobs: list[tuple[TrialSettings, int]]) -> None:
+    (trial,) = prepare_all(jobs[:1])
+    pack = Pack(trial)
+    before = num_rows()
+    pack.rehearse(trial, 3)
+    assert num_rows() == before
+    values = pack._bench._computation().model._stacked[0][0]._values
+    assert values == {}
+    assert pack.train([trial], 1) == 1
+
+
+def num_rows() -> int:
+    """Count the buffers that are alive."""
+    gc.collect()
+    return sum(type(found) is Rows for found in gc.get_objects())
 
 
 def test_training_leaves_the_global_generator_alone(settings_of: MakeSettings) -> None:
