@@ -16,7 +16,7 @@ from fpt_ray.engine.sizing import Limits
 from fpt_ray.errors import TrialError
 from fpt_ray.training import Evaluation, TestResult
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class Clock:

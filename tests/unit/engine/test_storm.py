@@ -12,10 +12,9 @@ import torch
 
 from fpt_ray.engine import grouping, loop, turn
 from fpt_ray.errors import RunDirectoryError, TrialError
-from tests.unit.engine.fakes import Bench
+from tests.unit.engine.fakes import PATIENCE_S, Bench
 
 NUM_TRIALS = 12
-PATIENCE_S = 60.0
 ERRORS = (
     (torch.OutOfMemoryError, "CUDA out of memory"),
     (ArithmeticError, "bad luck"),
