@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-# A trial moves where it finds less than half of the company that it has, less one: moving costs
-# the loading of its state, and must not go back and forth.
-_MUCH_LESS = 2
+# Moving costs the loading of a trial's state, so that a slightly emptier engine does not attract.
+_MUCH_MORE = 1.5
 
 
 @dataclass(slots=True)
@@ -58,7 +57,7 @@ class Roster:
 
     def _is_crowded(self, engine: str, engines: Sequence[str]) -> bool:
         least = min(self.load(name) for name in engines)
-        return self.load(engine) >= _MUCH_LESS * (least + 1)
+        return self.load(engine) >= _MUCH_MORE * least + 2
 
     def _choose(self, group: str, engines: Sequence[str]) -> str:
         loads = {name: self.load(name) for name in engines}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from typing import Any, Literal
 
@@ -22,7 +23,11 @@ LARGEST = {"cpu": 32, "cuda": 128}
 WORTHWHILE = 1.1
 """A pack is doubled while that raises trial-steps a second by this factor at least."""
 _SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.9}
+_MISSES = 2
+"""Doublings in a row that do not pay end the search: a single one may be the machine's noise."""
 _REPEATS = 3
+_MANY = 20
+_BRIEFLY_S = 0.1
 _LONG_S = 1.0
 
 Measure = Callable[[Pack, Any], int]
@@ -96,15 +101,18 @@ def _grow(pack: Pack, trial: Any, device: torch.device, largest: int) -> int:
         return 1
     allowed = _SHARE_OF_MEMORY[device.type] * free_bytes(device)
     size, rate = 1, 0.0
-    tried = 1
-    while tried <= largest:
+    tried, misses = 1, 0
+    while tried <= largest and misses < _MISSES:
         reset_peak(device)
         before = peak_bytes(device)
         seconds = _rehearse(pack, trial, tried, device)
         # With one trial alone it is the trial's own failure, if it is one, that training will meet.
-        if seconds is None or (tried > 1 and tried / seconds < WORTHWHILE * rate):
+        if seconds is None:
             break
-        size, rate = tried, tried / seconds
+        if tried == 1 or tried / seconds >= rate * WORTHWHILE ** math.log2(tried / size):
+            size, rate, misses = tried, tried / seconds, 0
+        else:
+            misses += 1
         if 2 * (peak_bytes(device) - before) > allowed:
             break
         tried *= 2
@@ -116,7 +124,9 @@ def _rehearse(pack: Pack, trial: Any, num_copies: int, device: torch.device) -> 
     """Return the seconds of a step, the first one aside, which prepares; None if it fails."""
     try:
         best = first = pack.rehearse(trial, num_copies)
-        for _ in range(_REPEATS if first < _LONG_S else 0):
+        # What is brief is repeated more often, since somebody else's burst lasts as long.
+        repeats = max(_REPEATS, min(_MANY, int(_BRIEFLY_S / max(first, 1e-9))))
+        for _ in range(repeats if first < _LONG_S else 0):
             best = min(best, pack.rehearse(trial, num_copies))
     except Exception as error:
         if is_fatal(error):

@@ -85,7 +85,10 @@ class Engines:
         if not status["begun"]:
             # The pool died and was started again.
             self._pool.begin.remote(self._plan)
+        knew = self.describe()
         self._status = status
+        if not knew and self.describe():
+            self._say(self.describe())
         for warning in status["warnings"]:
             if warning not in self._said:
                 self._said.add(warning)

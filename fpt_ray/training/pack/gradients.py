@@ -129,9 +129,8 @@ class LooseGradients(Gradients):
             for own, trained in zip(gradient, self.trained, strict=True):
                 if name not in trained:
                     own.zero_()
-        norms = [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in found]
-        whole: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
-        return whole
+        every = range(len(self.trained))
+        return torch.stack([torch.nn.utils.get_total_norm(self.of(trial)) for trial in every])
 
     def parts(self, flat: Tensor) -> list[Tensor]:
         """Cut the numbers at each parameter."""

@@ -33,7 +33,11 @@ class Rehearsals:
 def test_a_pack_grows_as_long_as_throughput_does() -> None:
     rehearsals = Rehearsals(lambda copies: 1.0 + max(0.0, copies - 4.0))
     assert rehearsals.size() == 4
-    assert rehearsals.tried == [1, 2, 4, 8]
+    assert rehearsals.tried == [1, 2, 4, 8, 16]
+
+
+def test_one_slow_rehearsal_does_not_end_the_growth() -> None:
+    assert Rehearsals(lambda copies: 9.0 if copies == 2 else 1.0).size() == LARGEST["cpu"]
 
 
 def test_less_than_a_tenth_is_not_worth_a_larger_pack() -> None:
