@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -20,8 +19,8 @@ from fpt_ray.engine.ports import Pack
 
 LARGEST = {"cpu": 32, "cuda": 128}
 """Trials in a pack at most where the size is measured."""
-WORTHWHILE = 1.1
-"""A pack is doubled while that raises trial-steps a second by this factor at least."""
+WORTHWHILE = 1.05
+"""A larger pack is worth it where it has this many times the trial-steps a second."""
 _SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.9}
 _MISSES = 2
 """Doublings in a row that do not pay end the search: a single one may be the machine's noise."""
@@ -100,7 +99,7 @@ def _grow(pack: Pack, trial: Any, device: torch.device, largest: int) -> int:
     if largest == 1:
         return 1
     allowed = _SHARE_OF_MEMORY[device.type] * free_bytes(device)
-    size, rate = 1, 0.0
+    rates: dict[int, float] = {}
     tried, misses = 1, 0
     while tried <= largest and misses < _MISSES:
         reset_peak(device)
@@ -109,15 +108,24 @@ def _grow(pack: Pack, trial: Any, device: torch.device, largest: int) -> int:
         # With one trial alone it is the trial's own failure, if it is one, that training will meet.
         if seconds is None:
             break
-        if tried == 1 or tried / seconds >= rate * WORTHWHILE ** math.log2(tried / size):
-            size, rate, misses = tried, tried / seconds, 0
-        else:
-            misses += 1
+        rate = tried / seconds
+        misses = 0 if rate >= WORTHWHILE * max(rates.values(), default=0.0) else misses + 1
+        rates[tried] = rate
         if 2 * (peak_bytes(device) - before) > allowed:
             break
         tried *= 2
     release_memory(device)
-    return size
+    return knee(rates)
+
+
+def knee(rates: Mapping[int, float]) -> int:
+    """Find the smallest pack that is nearly as fast as the fastest.
+
+    Args:
+        rates: trial-steps a second by number of trials; may be empty.
+    """
+    fastest = max(rates.values(), default=0.0)
+    return min((size for size, rate in rates.items() if rate * WORTHWHILE >= fastest), default=1)
 
 
 def _rehearse(pack: Pack, trial: Any, num_copies: int, device: torch.device) -> float | None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fpt_ray.engine import sizing
-from fpt_ray.engine.sizing import LARGEST, Limits, measured_by
+from fpt_ray.engine.sizing import LARGEST, Limits, knee, measured_by
 
 CPU = torch.device("cpu")
 
@@ -40,9 +40,11 @@ def test_one_slow_rehearsal_does_not_end_the_growth() -> None:
     assert Rehearsals(lambda copies: 9.0 if copies == 2 else 1.0).size() == LARGEST["cpu"]
 
 
-def test_less_than_a_tenth_is_not_worth_a_larger_pack() -> None:
-    assert Rehearsals(lambda copies: float(copies) ** 0.9).size() == 1
-    assert Rehearsals(lambda copies: float(copies) ** 0.8).size() == LARGEST["cpu"]
+def test_the_smallest_pack_that_is_nearly_the_fastest_is_taken() -> None:
+    assert Rehearsals(lambda copies: copies**0.97).size() == 1
+    assert Rehearsals(lambda copies: copies**0.9).size() == LARGEST["cpu"]
+    assert knee({1: 17.6, 2: 19.9, 4: 21.2, 8: 21.9, 16: 21.9, 32: 22.3}) == 8
+    assert knee({}) == 1
 
 
 def test_the_largest_pack_is_bounded() -> None:
