@@ -76,7 +76,7 @@ def ours(arguments: argparse.Namespace, scheduler: str, folder: Path) -> dict[st
     return {
         **counted(wall_s, [trial.steps for trial in record.trials]),
         "largest_pack": max(packs),
-        "test_accuracy": finalist.test and finalist.test.accuracy,
+        "test_accuracy": finalist.test and finalist.test.test_accuracy,
     }
 
 
