@@ -68,6 +68,9 @@ def form_line(members: Sequence[Member]) -> list[Group]:
 def choose(groups: Sequence[Group], now: float, in_line: bool = False) -> Group | float | None:
     """Choose the group that waits longest, of those that nobody is still waited for.
 
+    A group has no claim while a larger one of its key is not idle: it is there to fill that one's
+    places, and its turn may take as long.
+
     Args:
         groups: of all open members.
         now: by the members' clock.
@@ -79,6 +82,10 @@ def choose(groups: Sequence[Group], now: float, in_line: bool = False) -> Group 
     """
     claims = [(group, group.gathers(now)) for group in groups]
     active = [claim for claim in claims if claim[0].ready or claim[1] > 0]
+    largest = {group.key: 0 for group, _ in active}
+    for group, _ in active:
+        largest[group.key] = max(largest[group.key], len(group.members))
+    active = [claim for claim in active if len(claim[0].members) == largest[claim[0].key]]
     if in_line:
         active = active[:1]
     free = [group for group, moment in active if moment == 0 and group.ready]

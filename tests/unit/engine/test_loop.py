@@ -43,22 +43,31 @@ def test_trials_of_different_keys_take_turns(bench: Bench) -> None:
     assert bench.world.companies() == [["a", "b"], ["c"], ["a", "b"], ["c"]]
 
 
-def test_a_pack_takes_no_more_than_its_limit_and_the_others_take_turns(
+def test_a_pack_takes_no_more_than_its_limit_and_who_is_left_waits_for_a_place(
     make_bench: MakeBench,
 ) -> None:
     bench = make_bench(pack=2)
-    results(bench.ask_together("a", "b", "c"))
-    assert bench.world.companies() == [["a", "b"], ["c"]]
+    requests = bench.ask_together("a", "b", "c")
+    results({name: requests[name] for name in ("a", "b")})
+    requests |= bench.ask_together("a", "b")
+    results({name: requests[name] for name in ("a", "b")})
+    assert [names for names, _ in bench.world.turns] == [["a", "b"]] * 2
+    assert not requests["c"].done()
+    bench.loop.leave("a")
+    requests["b"] = bench.ask("b")
+    results({name: requests[name] for name in ("b", "c")})
+    assert bench.world.companies() == [["a", "b"], ["b", "c"]]
 
 
-def test_the_group_that_waits_longest_is_served_first(make_bench: MakeBench) -> None:
+def test_full_packs_take_turns(make_bench: MakeBench) -> None:
     bench = make_bench(pack=2)
     requests = bench.ask_together("a", "b", "c", "d", "e")
     for name in ("a", "b"):
         requests[name].result(PATIENCE_S)
         requests[name] = bench.ask(name)
-    results(requests)
-    assert bench.world.companies()[:3] == [["a", "b"], ["c", "d"], ["e"]]
+    results({name: requests[name] for name in "abcd"})
+    assert bench.world.companies()[:2] == [["a", "b"], ["c", "d"]]
+    assert not requests["e"].done()
 
 
 def test_with_packs_of_one_the_earliest_trial_goes_first_to_its_end(make_bench: MakeBench) -> None:
@@ -116,6 +125,9 @@ def test_a_full_pack_is_not_joined(make_bench: MakeBench) -> None:
     gate.wait()
     requests |= {"c": bench.ask("c")}
     gate.open()
+    results({name: requests[name] for name in ("a", "b")})
+    bench.clock.now += ALIGN_S
+    bench.loop._members.wake()
     results(requests)
     assert bench.world.companies() == [["a", "b"], ["c"]]
 
