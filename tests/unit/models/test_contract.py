@@ -26,6 +26,7 @@ from fpt_ray.models import (
     materialise,
     parameter_roles,
 )
+from fpt_ray.models.families.dropout import Dropout
 
 CPU = torch.device("cpu")
 ENDS = Ends("features", input_size=3, num_read=2, num_logits=4)
@@ -137,7 +138,12 @@ class BackboneContract:
             seen.append((p, training))
             return drop(values, p, training, *more)
 
+        def spy_on_module(module: Dropout, values: Tensor) -> Tensor:
+            seen.append((module.p, module.training))
+            return values
+
         monkeypatch.setattr(nn.functional, "dropout", spy)
+        monkeypatch.setattr(Dropout, "forward", spy_on_module)
         model.train()(torch.randn(2, 7, 3))
         assert set(seen) == {(0.1, True)}
         # Once at the input, and in each block's attention at least.
