@@ -24,10 +24,11 @@ WORTHWHILE = 1.05
 _SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.9}
 _MISSES = 2
 """Doublings in a row that do not pay end the search: a single one may be the machine's noise."""
-_REPEATS = 3
+_TRUSTED_S = 0.5
+"""A step that takes so long is no noise; nor may many of them be spent on finding out."""
+_ENOUGH_S = 0.3
+"""Rehearsals are repeated for so long: somebody else's burst is about as long."""
 _MANY = 20
-_BRIEFLY_S = 0.1
-_LONG_S = 1.0
 
 Measure = Callable[[Pack, Any], int]
 
@@ -109,7 +110,10 @@ def _grow(pack: Pack, trial: Any, device: torch.device, largest: int) -> int:
         if seconds is None:
             break
         rate = tried / seconds
-        misses = 0 if rate >= WORTHWHILE * max(rates.values(), default=0.0) else misses + 1
+        if rate >= WORTHWHILE * max(rates.values(), default=0.0):
+            misses = 0
+        else:
+            misses += _MISSES if seconds >= _TRUSTED_S else 1
         rates[tried] = rate
         if 2 * (peak_bytes(device) - before) > allowed:
             break
@@ -131,10 +135,9 @@ def knee(rates: Mapping[int, float]) -> int:
 def _rehearse(pack: Pack, trial: Any, num_copies: int, device: torch.device) -> float | None:
     """Return the seconds of a step, the first one aside, which prepares; None if it fails."""
     try:
-        best = first = pack.rehearse(trial, num_copies)
-        # What is brief is repeated more often, since somebody else's burst lasts as long.
-        repeats = max(_REPEATS, min(_MANY, int(_BRIEFLY_S / max(first, 1e-9))))
-        for _ in range(repeats if first < _LONG_S else 0):
+        best = pack.rehearse(trial, num_copies)
+        # A rehearsal makes two steps.
+        for _ in range(min(_MANY, int(_ENOUGH_S / max(2 * best, 1e-9)))):
             best = min(best, pack.rehearse(trial, num_copies))
     except Exception as error:
         if is_fatal(error):

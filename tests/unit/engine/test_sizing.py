@@ -20,8 +20,10 @@ class Rehearsals:
     def __init__(self, seconds: Callable[[int], float]) -> None:
         self._seconds = seconds
         self.tried: list[int] = []
+        self.calls = 0
 
     def rehearse(self, trial: Any, num_copies: int) -> float:
+        self.calls += 1
         if num_copies not in self.tried:
             self.tried.append(num_copies)
         return self._seconds(num_copies)
@@ -30,14 +32,17 @@ class Rehearsals:
         return measured_by(CPU, cap)(self, None)  # type: ignore[arg-type]
 
 
-def test_a_pack_grows_as_long_as_throughput_does() -> None:
-    rehearsals = Rehearsals(lambda copies: 1.0 + max(0.0, copies - 4.0))
-    assert rehearsals.size() == 4
-    assert rehearsals.tried == [1, 2, 4, 8, 16]
-
-
 def test_one_slow_rehearsal_does_not_end_the_growth() -> None:
-    assert Rehearsals(lambda copies: 9.0 if copies == 2 else 1.0).size() == LARGEST["cpu"]
+    assert Rehearsals(lambda copies: 0.09 if copies == 2 else 0.01).size() == LARGEST["cpu"]
+
+
+def test_steps_that_are_brief_are_looked_at_more_often_than_long_ones() -> None:
+    brief = Rehearsals(lambda copies: 0.01 + max(0.0, copies - 4.0) / 100)
+    assert (brief.size(), brief.tried) == (4, [1, 2, 4, 8, 16])
+    assert brief.calls > 5 * len(brief.tried)
+    long = Rehearsals(lambda copies: 1.0 + max(0.0, copies - 4.0))
+    assert (long.size(), long.tried) == (4, [1, 2, 4, 8])
+    assert long.calls == len(long.tried)
 
 
 def test_the_smallest_pack_that_is_nearly_the_fastest_is_taken() -> None:
