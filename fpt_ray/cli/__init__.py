@@ -14,6 +14,7 @@ import typer
 from fpt_ray.cli import data, packs, sweeps
 from fpt_ray.cli.options import ERROR, INTERRUPTED, OK, USAGE, say
 from fpt_ray.errors import FptRayError, SweepFileError
+from fpt_ray.imports import end_quickly
 
 app = typer.Typer(
     add_completion=False,
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file; 130 interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    end_quickly()
     try:
         app(args=given, prog_name="fpt-ray")
     except SystemExit as done:

@@ -26,6 +26,7 @@ from fpt_ray.cli.options import (
     say,
 )
 from fpt_ray.errors import FptRayError, RunDirectoryError, SweepFileError
+from fpt_ray.imports import large_imports
 
 if TYPE_CHECKING:
     from fpt_ray.config import Sweep
@@ -58,8 +59,9 @@ def run(
     sweep = load_sweep(file, set_ or ())
     directory = _run_directory(sweep, storage)
     signal.signal(signal.SIGTERM, _interrupt)
-    from fpt_ray.orchestrate import Options, run_sweep
-    from fpt_ray.report import write_report
+    with large_imports():
+        from fpt_ray.orchestrate import Options, run_sweep
+        from fpt_ray.report import write_report
 
     options = Options(
         file=str(file),
@@ -85,7 +87,8 @@ def plan(file: File, set_: Set = None, as_json: AsJson = False, debug: Debug = F
     from fpt_ray.config import load_sweep
 
     sweep = load_sweep(file, set_ or ())
-    from fpt_ray.plan import plan_sweep
+    with large_imports():
+        from fpt_ray.plan import plan_sweep
 
     print_document(plan_sweep(sweep), as_json)
 

@@ -6,6 +6,8 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
+from fpt_ray.imports import large_imports
+
 if TYPE_CHECKING:
     from fpt_ray.data.deliver import Delivery
     from fpt_ray.engine.loop import EngineLoop
@@ -37,10 +39,11 @@ class Engine:
         pack: Literal["auto"] | int,
         num_threads: int,
     ) -> None:
-        from fpt_ray.engine.device import choose_device
-        from fpt_ray.engine.workshop import Workshop, start, was_given_gpu
-        from fpt_ray.storage import RunDirectory
-        from fpt_ray.training import Shelf
+        with large_imports():
+            from fpt_ray.engine.device import choose_device
+            from fpt_ray.engine.workshop import Workshop, start, was_given_gpu
+            from fpt_ray.storage import RunDirectory
+            from fpt_ray.training import Shelf
 
         choice = choose_device(device, was_given_gpu())
         workshop = Workshop(RunDirectory(run), delivery, choice.device, metric, Shelf())
