@@ -1,10 +1,11 @@
 """The sweep of ``benchmarks/sweep.py`` as a plain Ray Tune script, as Tune's documentation has it.
 
-    python benchmarks/plain_tune.py OUT.json [--trials 32] [--steps 300] [--scheduler asha|fifo]
+    python benchmarks/plain_tune.py OUT.json [--trials 32] [--steps 300] [--ends STEPS...]
 
 A function trainable on one CPU, ``tune.report`` at every evaluation, ``ASHAScheduler``, a new
 process for each trial. Then the best rate is trained again from another seed, and tested. It uses
 nothing of fpt_ray. Written to OUT.json: the steps that every trial trained, and the test accuracy.
+With ``--ends`` nothing is decided: trial by trial it names the steps after which each one ends.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def accuracy(model: nn.Module, num_sequences: int, seed: int) -> float:
 
 def train(config: dict[str, Any]) -> None:
     """Train one trial; what Tune calls."""
-    train_model(config, tune.report)
+    train_model({**config, **config["trial"]}, tune.report)
 
 
 def train_model(config: dict[str, Any], report: Any) -> nn.Module:
@@ -94,7 +95,7 @@ def train_model(config: dict[str, Any], report: Any) -> nn.Module:
 def search(arguments: argparse.Namespace, storage: str) -> tune.ResultGrid:
     """Run the search."""
     scheduler = FIFOScheduler()
-    if arguments.scheduler == "asha":
+    if arguments.ends is None:
         scheduler = ASHAScheduler(
             time_attr="step",
             max_t=arguments.steps,
@@ -104,8 +105,7 @@ def search(arguments: argparse.Namespace, storage: str) -> tune.ResultGrid:
     tuner = tune.Tuner(
         tune.with_resources(train, {"cpu": 1}),
         param_space={
-            "learning_rate": tune.grid_search(rates(arguments.trials)),
-            "max_steps": arguments.steps,
+            "trial": tune.grid_search(trials(arguments)),
             "eval_every": arguments.eval_every,
             "seed": 0,
         },
@@ -113,6 +113,13 @@ def search(arguments: argparse.Namespace, storage: str) -> tune.ResultGrid:
         run_config=tune.RunConfig(name="plain", storage_path=storage, verbose=0),
     )
     return tuner.fit()
+
+
+def trials(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """List the rate and the last step of each trial."""
+    ends = arguments.ends or [arguments.steps] * arguments.trials
+    pairs = zip(rates(arguments.trials), ends, strict=True)
+    return [{"learning_rate": rate, "max_steps": end} for rate, end in pairs]
 
 
 def rates(num_trials: int) -> list[float]:
@@ -130,7 +137,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--eval-every", type=int, default=25)
     parser.add_argument("--grace-period", type=int, default=50)
-    parser.add_argument("--scheduler", choices=("asha", "fifo"), default="asha")
+    parser.add_argument("--ends", type=int, nargs="+", metavar="STEPS", help="of every trial")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as storage:
         results = search(arguments, storage)
@@ -138,10 +145,11 @@ def main() -> None:
             raise SystemExit(f"{len(results.errors)} trials failed: {results.errors[0]}")
         steps = [result.metrics["step"] for result in results]
         best = results.get_best_result().config
-    final = train_model(best | {"seed": 1}, lambda metrics: None)
+    chosen = {**best["trial"], "max_steps": arguments.steps, "seed": 1}
+    final = train_model({**best, **chosen}, lambda metrics: None)
     document = {
         "steps": [*steps, arguments.steps],
-        "learning_rate": best["learning_rate"],
+        "learning_rate": chosen["learning_rate"],
         "test_accuracy": accuracy(final, NUM_TEST, seed=2),
     }
     arguments.out.write_text(json.dumps(document), encoding="utf-8")
