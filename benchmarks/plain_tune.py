@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 BATCH_SIZE = 16
-NUM_VALIDATION = 256
 NUM_TEST = 2048
 CHUNK_SIZE = 256
 TRAINED_IN_BACKBONE = ("LayerNorm", "position_embeddings")
@@ -87,7 +86,7 @@ def train_model(config: dict[str, Any], report: Any) -> nn.Module:
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         if step % config["eval_every"] == 0:
-            found = accuracy(model, NUM_VALIDATION, seed=1)
+            found = accuracy(model, config["num_validation"], seed=1)
             report({"step": step, "validation_accuracy": found})
     return model
 
@@ -107,6 +106,7 @@ def search(arguments: argparse.Namespace, storage: str) -> tune.ResultGrid:
         param_space={
             "trial": tune.grid_search(trials(arguments)),
             "eval_every": arguments.eval_every,
+            "num_validation": arguments.validation,
             "seed": 0,
         },
         tune_config=tune.TuneConfig(metric="validation_accuracy", mode="max", scheduler=scheduler),
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--eval-every", type=int, default=25)
     parser.add_argument("--grace-period", type=int, default=50)
+    parser.add_argument("--validation", type=int, default=256, help="sequences")
     parser.add_argument("--ends", type=int, nargs="+", metavar="STEPS", help="of every trial")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as storage:

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from plain_tune import BATCH_SIZE, NUM_TEST, NUM_VALIDATION, rates
+from plain_tune import BATCH_SIZE, NUM_TEST, rates
 from provenance import write_result
 
 from fpt_ray.records import load_sweep_record
@@ -44,7 +44,7 @@ training:
   batch_size: {batch_size}
   max_steps: {case.steps}
   eval_every: {case.eval_every}
-  validation_size: {num_validation}
+  validation_size: {case.num_validation}
   test_size: {num_test}
 tune:
   space: {{training.learning_rate: {{grid: {rates}}}}}
@@ -56,13 +56,14 @@ resources: {{device: cpu, pack: {pack}}}
 
 @dataclass(frozen=True)
 class Case:
-    """How long trials are: ASHA first looks at their first evaluation."""
+    """How long trials are, and how much they are evaluated: ASHA looks at the first time, too."""
 
     eval_every: int
     steps: int
+    num_validation: int
 
 
-CASES = {"short": Case(10, 90), "long": Case(25, 225)}
+CASES = {"short": Case(10, 90, 64), "long": Case(25, 225, 256)}
 
 
 def ours(arguments: argparse.Namespace, case: Case, folder: Path) -> dict[str, Any]:
@@ -71,7 +72,6 @@ def ours(arguments: argparse.Namespace, case: Case, folder: Path) -> dict[str, A
     text = SWEEP.format(
         case=case,
         batch_size=BATCH_SIZE,
-        num_validation=NUM_VALIDATION,
         num_test=NUM_TEST,
         rates=rates(arguments.trials),
         pack=arguments.pack,
@@ -101,6 +101,7 @@ def plain(
         "--steps": case.steps,
         "--eval-every": case.eval_every,
         "--grace-period": case.eval_every,
+        "--validation": case.num_validation,
     }
     words = [str(word) for option in options.items() for word in option]
     if ends is not None:

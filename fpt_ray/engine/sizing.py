@@ -26,6 +26,8 @@ _MISSES = 2
 """Doublings in a row that do not pay end the search: a single one may be the machine's noise."""
 _TRUSTED_S = 0.5
 """A step that takes so long is no noise; nor may many of them be spent on finding out."""
+_BUSY_S = 2.0
+"""A device whose step takes so long is busy: to rehearse more of it costs more than it can gain."""
 _ENOUGH_S = 0.3
 """Rehearsals are repeated for so long: somebody else's burst is about as long."""
 _MANY = 20
@@ -115,7 +117,7 @@ def _grow(pack: Pack, trial: Any, device: torch.device, largest: int) -> int:
         else:
             misses += _MISSES if seconds >= _TRUSTED_S else 1
         rates[tried] = rate
-        if 2 * (peak_bytes(device) - before) > allowed:
+        if seconds >= _BUSY_S or 2 * (peak_bytes(device) - before) > allowed:
             break
         tried *= 2
     release_memory(device)

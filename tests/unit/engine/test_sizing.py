@@ -46,8 +46,8 @@ def test_steps_that_are_brief_are_looked_at_more_often_than_long_ones() -> None:
 
 
 def test_the_smallest_pack_that_is_nearly_the_fastest_is_taken() -> None:
-    assert Rehearsals(lambda copies: copies**0.97).size() == 1
-    assert Rehearsals(lambda copies: copies**0.9).size() == LARGEST["cpu"]
+    assert Rehearsals(lambda copies: 0.01 * copies**0.97).size() == 1
+    assert Rehearsals(lambda copies: 0.01 * copies**0.9).size() == LARGEST["cpu"]
     assert knee({1: 17.6, 2: 19.9, 4: 21.2, 8: 21.9, 16: 21.9, 32: 22.3}) == 8
     assert knee({}) == 1
 
@@ -58,6 +58,11 @@ def test_the_largest_pack_is_bounded() -> None:
     alone = Rehearsals(lambda copies: 1.0)
     assert alone.size(cap=1) == 1
     assert alone.tried == []
+
+
+def test_a_device_that_is_busy_is_given_no_larger_packs() -> None:
+    rehearsals = Rehearsals(lambda copies: copies**0.8)
+    assert (rehearsals.size(), rehearsals.tried) == (4, [1, 2, 4])
 
 
 def test_memory_that_runs_out_ends_the_growth() -> None:
