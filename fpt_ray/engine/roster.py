@@ -40,8 +40,9 @@ class Roster:
     def place(self, trial_id: str, engines: Sequence[str], avoid: str | None = None) -> str:
         """Choose the engine for a trial that has entered.
 
-        It stays where it is, unless another engine is much emptier. Else it goes to an engine that
-        has less than its fair share; if it can, to one that has trials of its group.
+        It stays where it is, unless another engine is much emptier, which it then moves to. A trial
+        that is new goes to an engine that has less than its fair share; if it can, to one that has
+        trials of its group.
 
         Args:
             trial_id: the trial.
@@ -50,14 +51,14 @@ class Roster:
         """
         guest = self._guests[trial_id]
         others = [name for name in engines if name != avoid] or list(engines)
-        if guest.engine not in others or self._is_crowded(guest.engine, others):
+        if guest.engine not in others:
             guest.engine = None
             guest.engine = self._choose(guest.group, others)
+            return guest.engine
+        emptiest = min(others, key=self.load)
+        if self.load(guest.engine) > _MUCH_MORE * self.load(emptiest) + 1:
+            guest.engine = emptiest
         return guest.engine
-
-    def _is_crowded(self, engine: str, engines: Sequence[str]) -> bool:
-        least = min(self.load(name) for name in engines)
-        return self.load(engine) >= _MUCH_MORE * least + 2
 
     def _choose(self, group: str, engines: Sequence[str]) -> str:
         loads = {name: self.load(name) for name in engines}

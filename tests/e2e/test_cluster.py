@@ -11,8 +11,7 @@ from ray.cluster_utils import Cluster
 
 from tests.e2e.conftest import Workplace, assert_every_evaluation_once, wait_until
 
-# Long enough to be still training when machines that were added have started their engines.
-NUM_STEPS = 1500
+RATES = [5e-4, 1e-3, 3e-3]
 
 
 @pytest.fixture
@@ -42,11 +41,11 @@ def loads() -> list[int]:
     return sorted(engine["trials"] for engine in engines())
 
 
-def assert_complete(workplace: Workplace) -> None:
+def assert_complete(workplace: Workplace, num_steps: int) -> None:
     record = workplace.record()
     assert len(record.trials) == 10
     assert {trial.status for trial in record.trials} == {"finished"}
-    assert {trial.steps for trial in record.trials} == {NUM_STEPS}
+    assert {trial.steps for trial in record.trials} == {num_steps}
     assert_every_evaluation_once(record)
 
 
@@ -54,9 +53,8 @@ def test_machines_come_and_go_and_every_trial_is_trained_to_its_end(
     workplace: Workplace, cluster: Cluster
 ) -> None:
     leaving, _ = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
-    file = workplace.write(
-        max_steps=NUM_STEPS, rates=[5e-4, 1e-3, 3e-3], resources="{device: cpu, pack: 2}"
-    )
+    # Long enough to be still training when machines that were added have started their engines.
+    file = workplace.write(max_steps=1000, rates=RATES, resources="{device: cpu, pack: 2}")
     driver = workplace.start(file, "--address", cluster.address)
     wait_until(lambda: loads() == [2, 2, 2])
     nodes = {engine["node"] for engine in engines()}
@@ -70,20 +68,18 @@ def test_machines_come_and_go_and_every_trial_is_trained_to_its_end(
     wait_until(lambda: leaving.node_id not in {engine["node"] for engine in engines()})
     stdout, stderr = driver.communicate(timeout=400)
     assert driver.returncode == 0, stdout + stderr
-    assert_complete(workplace)
+    assert_complete(workplace, 1000)
 
 
 def test_every_gpu_has_an_engine_and_its_share_of_the_trials(
     workplace: Workplace, cluster: Cluster
 ) -> None:
     cluster.add_node(num_cpus=2, num_gpus=4)
-    file = workplace.write(
-        max_steps=NUM_STEPS, rates=[5e-4, 1e-3, 3e-3], resources="{device: auto, pack: 2}"
-    )
+    file = workplace.write(max_steps=500, rates=RATES, resources="{device: auto, pack: 2}")
     driver = workplace.start(file, "--address", cluster.address)
     wait_until(lambda: loads() == [1, 1, 2, 2])
     stdout, stderr = driver.communicate(timeout=400)
     assert driver.returncode == 0, stdout + stderr
     # Ray believes in these GPUs; torch sees none.
     assert "torch sees no GPU where Ray gave one" in stderr
-    assert_complete(workplace)
+    assert_complete(workplace, 500)

@@ -60,6 +60,22 @@ def test_an_engine_that_comes_late_is_filled_by_trials_that_move() -> None:
     assert loads(roster, engines) == settled
 
 
+@pytest.mark.parametrize(
+    ("num_trials", "num_late", "expected"),
+    [(2, 1, [1, 1]), (6, 2, [2, 2, 2]), (6, 3, [1, 1, 2, 2]), (8, 3, [2, 2, 2, 2])],
+)
+def test_few_trials_are_spread_evenly_over_engines_that_come_late(
+    num_trials: int, num_late: int, expected: list[int]
+) -> None:
+    roster, engines = Roster(), ["x"]
+    fill(roster, engines, "a" * num_trials)
+    for number in range(num_late):
+        engines = [*engines, f"late{number}"]
+        for trial in range(num_trials):
+            roster.place(str(trial), engines)
+    assert sorted(loads(roster, engines)) == expected
+
+
 def test_trials_of_an_engine_that_is_gone_go_elsewhere() -> None:
     roster = Roster()
     fill(roster, ["x", "y"], "aaaa")
