@@ -63,7 +63,7 @@ class Case:
     num_validation: int
 
 
-CASES = {"short": Case(10, 90, 64), "long": Case(25, 225, 256)}
+CASES = {"short": Case(10, 100, 64), "long": Case(25, 100, 256)}
 
 
 def ours(arguments: argparse.Namespace, case: Case, folder: Path) -> dict[str, Any]:

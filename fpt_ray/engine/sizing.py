@@ -16,6 +16,7 @@ from fpt_ray.engine.device import (
     reset_peak,
 )
 from fpt_ray.engine.ports import Pack
+from fpt_ray.engine.quiet import Quiet
 
 LARGEST = {"cpu": 32, "cuda": 128}
 """Trials in a pack at most where the size is measured."""
@@ -103,11 +104,11 @@ def _grow(pack: Pack, trial: Any, device: torch.device, largest: int) -> int:
         return 1
     allowed = _SHARE_OF_MEMORY[device.type] * free_bytes(device)
     rates: dict[int, float] = {}
-    tried, misses = 1, 0
+    tried, misses, quiet = 1, 0, Quiet(device)
     while tried <= largest and misses < _MISSES:
         reset_peak(device)
         before = peak_bytes(device)
-        seconds = _rehearse(pack, trial, tried, device)
+        seconds = _rehearse(pack, trial, tried, quiet)
         # With one trial alone it is the trial's own failure, if it is one, that training will meet.
         if seconds is None:
             break
@@ -134,13 +135,17 @@ def knee(rates: Mapping[int, float]) -> int:
     return min((size for size, rate in rates.items() if rate * WORTHWHILE >= fastest), default=1)
 
 
-def _rehearse(pack: Pack, trial: Any, num_copies: int, device: torch.device) -> float | None:
+def _rehearse(pack: Pack, trial: Any, num_copies: int, quiet: Quiet) -> float | None:
     """Return the seconds of a step, the first one aside, which prepares; None if it fails."""
+
+    def rehearse() -> float:
+        return quiet.measure(lambda: pack.rehearse(trial, num_copies))
+
     try:
-        best = pack.rehearse(trial, num_copies)
+        best = rehearse()
         # A rehearsal makes two steps.
         for _ in range(min(_MANY, int(_ENOUGH_S / max(2 * best, 1e-9)))):
-            best = min(best, pack.rehearse(trial, num_copies))
+            best = min(best, rehearse())
     except Exception as error:
         if is_fatal(error):
             raise
@@ -148,5 +153,5 @@ def _rehearse(pack: Pack, trial: Any, num_copies: int, device: torch.device) -> 
     else:
         return max(best, 1e-9)
     if failed_for_memory:
-        release_memory(device)
+        release_memory(quiet.device)
     return None
