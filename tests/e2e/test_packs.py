@@ -55,27 +55,23 @@ def processes(driver_pid: int, name: str) -> list[int]:
     return [pid for pid, command in descendants(driver_pid) if name in command]
 
 
-@pytest.mark.parametrize("pack", ["auto", "4"])
 def test_a_packed_sweep_has_the_numbers_of_trials_alone(
-    workplace: Workplace, alone: Workplace, pack: str
+    workplace: Workplace, alone: Workplace
 ) -> None:
-    workplace.run(packed(workplace, pack), *NO_DROPOUT)
+    workplace.run(packed(workplace, "auto"), *NO_DROPOUT)
     assert_equal_numbers(workplace, alone)
-    sizes = {row["pack"] for row in evaluations(workplace).values()}
-    # How many pay, is measured, and what is measured on a busy machine may be one.
-    assert max(sizes) >= (1 if pack == "auto" else 2)
     assert {row["pack"] for row in evaluations(alone).values()} == {1}
 
 
-@pytest.mark.parametrize("victim", ["Engine", "TrialTrainable"])
-def test_kill_9_of_an_engine_or_a_trial_changes_no_number(
-    workplace: Workplace, alone: Workplace, victim: str
+def test_kill_9_of_an_engine_and_of_a_trial_changes_no_number(
+    workplace: Workplace, alone: Workplace
 ) -> None:
     driver = workplace.start(packed(workplace), *NO_DROPOUT)
-    wait_until(lambda: workplace.num_evaluations() >= 3)
-    found = processes(driver.pid, victim)
-    assert found
-    os.kill(found[0], signal.SIGKILL)
+    for victim, num_evaluations in (("Engine", 3), ("TrialTrainable", 15)):
+        wait_until(lambda: workplace.num_evaluations() >= num_evaluations)  # noqa: B023
+        found = processes(driver.pid, victim)
+        assert found
+        os.kill(found[0], signal.SIGKILL)
     stdout, stderr = driver.communicate(timeout=300)
     assert driver.returncode == 0, stdout + stderr
     assert_every_evaluation_once(workplace.record())
@@ -89,6 +85,7 @@ def test_a_diverging_trial_leaves_the_others_as_they_are(
     file = workplace.write(max_steps=60, rates=rates, resources="{pack: 4}")
     workplace.run(file, *NO_DROPOUT)
     found, expected = evaluations(workplace), evaluations(alone)
+    assert max(row["pack"] for row in found.values()) >= 2
     assert {row["decision"] for key, row in found.items() if key not in expected} == {"diverge"}
     for key, row in expected.items():
         for name in MEASURES:
