@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.object_store import ObjectStore, running_store
 
 # Libraries read these when they are imported, so they are set before any test is: no test reaches a
 # hub unless it is marked `network` and asked for, and Ray reports no usage statistics.
@@ -48,3 +51,10 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("needs the complete MNIST; FPT_RAY_REAL_DATA names no folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """An S3-compatible store with one bucket, on loopback; keys are checked."""
+    with running_store("fpt-ray") as store:
+        yield store

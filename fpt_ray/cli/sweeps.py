@@ -58,6 +58,7 @@ def run(
 
     sweep = load_sweep(file, set_ or ())
     directory = _run_directory(sweep, storage)
+    directory.probe()
     signal.signal(signal.SIGTERM, _interrupt)
     with large_imports():
         from fpt_ray.orchestrate import Options, run_sweep

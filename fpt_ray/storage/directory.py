@@ -15,8 +15,16 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import ArrowException, fs
 
 from fpt_ray.errors import FptRayError
+from fpt_ray.storage.remedies import remedy
+
+_OBJECT_STORES = ("s3", "gcs")
+"""Filesystems of pyarrow whose paths begin with the name of a bucket."""
 
 _TEMPORARY_SUFFIX = ".tmp"
+
+_ANYTHING = (
+    "check that the place exists, that you may write there, its free space, and its credentials"
+)
 
 
 class Directory:
@@ -59,6 +67,28 @@ class Directory:
     def locate(self, relative: str) -> str:
         """Tell where a file lies, as a path or URI that a user can open."""
         return join(self.uri, relative)
+
+    def probe(self) -> None:
+        """Make sure that an object store answers and has the bucket; nothing is written.
+
+        A missing bucket would otherwise read as an empty one, until the first write.
+
+        Raises:
+            FptRayError: the store does not answer, refuses the keys, or has no such bucket.
+        """
+        if self._fs.type_name not in _OBJECT_STORES:
+            return
+        bucket = self._base.split("/", 1)[0]
+        try:
+            found = self._fs.get_file_info(bucket)
+        except (OSError, ArrowException) as error:
+            raise self._unreachable(error) from error
+        if found.type == fs.FileType.NotFound:
+            raise self.error_type(
+                f"there is no bucket {bucket}",
+                where=self.uri,
+                fix=f"create it, correct its name, or give another place with {self.option}",
+            )
 
     def exists(self, relative: str = "") -> bool:
         """Tell whether a file or directory exists."""
@@ -174,8 +204,7 @@ class Directory:
         return self.error_type(
             f"cannot be read or written: {error}",
             where=self.uri,
-            fix="check that the place exists, that you may write there, its free space, and its "
-            f"credentials; or give another one with {self.option}",
+            fix=f"{remedy(error) or _ANYTHING}; or give another one with {self.option}",
         )
 
 
@@ -210,7 +239,8 @@ def _filesystem(uri: str, error_type: type[FptRayError]) -> tuple[fs.FileSystem,
         raise error_type(
             f"not a storage location that pyarrow can open: {error}",
             where=uri,
-            fix="use a directory, or a URI such as s3://BUCKET/runs or gs://BUCKET/runs",
+            fix=remedy(error)
+            or "use a directory, or a URI such as s3://BUCKET/runs or gs://BUCKET/runs",
         ) from error
     return filesystem, path.rstrip("/")
 
