@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fpt_ray.config import Sweep, load_sweep
+from fpt_ray.config import Sweep, identity, load_sweep
 from fpt_ray.config.published import published_tables
 from fpt_ray.config.tasks import TASKS
 from fpt_ray.node_cache import CACHE_VARIABLE
@@ -79,6 +79,18 @@ def test_a_shipped_sweep_is_planned_without_files_or_network(file: Path) -> None
     assert all(arm.description.trained_parameters > 0 for arm in plan.arms)
     estimate = plan.to_json()["estimate"]
     assert 0 < estimate["least_device_hours"] <= estimate["most_device_hours"]
+
+
+def test_the_sweep_of_the_cluster_is_the_quickstart_with_streamed_data() -> None:
+    cluster, quickstart = (
+        sweep_of(ROOT / "sweeps" / f"{n}.yaml") for n in ("cluster", "quickstart")
+    )
+    assert {arm.settings.data.mode for arm in cluster.arms} == {"streaming"}
+    alike = [(s.seed, s.tune, s.final, s.training) for s in (cluster, quickstart)]
+    assert alike[0] == alike[1]
+    # Equal identities: the same trials, with the same ids.
+    identities = [[identity(arm.settings) for arm in s.arms] for s in (cluster, quickstart)]
+    assert identities[0] == identities[1]
 
 
 @pytest.mark.parametrize(
