@@ -16,6 +16,9 @@ import ray
 
 from fpt_ray.storage import RunDirectory
 
+COMMIT_VARIABLE = "FPT_RAY_COMMIT"
+"""Set in the image of docker/Dockerfile, which holds no checkout."""
+
 PACKAGES = ("fpt-ray", "ray", "torch", "transformers", "optuna", "numpy", "pyarrow", "safetensors")
 
 
@@ -57,10 +60,14 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """Read the commit of the source tree that runs; None if it is not a git checkout."""
+    """Read the commit of the source that runs: of its checkout, or as its image says it.
+
+    Returns:
+        None where neither tells.
+    """
     source = Path(__file__).resolve().parents[2]
     if not (source / ".git").exists():
-        return None
+        return os.environ.get(COMMIT_VARIABLE) or None
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
