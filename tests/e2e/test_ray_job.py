@@ -2,101 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
+from tests.e2e.clusters import Cluster, running_cluster
 from tests.e2e.conftest import Workplace, assert_every_evaluation_once, wait_until
-
-RAY = str(Path(sys.executable).with_name("ray"))
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-@dataclass
-class Cluster:
-    """A Ray cluster of this test's own."""
-
-    address: str
-    environment: dict[str, str]
-
-    def job(self, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
-        """Start ``ray job ...`` and do not wait."""
-        verb, *rest = arguments
-        return subprocess.Popen(
-            [RAY, "job", verb, "--address", self.address, *rest],
-            env=self.environment,
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
 
 
 @pytest.fixture
 def cluster(workplace: Workplace) -> Iterator[Cluster]:
-    gcs, dashboard, agent, metrics, client = free_ports(5)
-    environment = {
-        **workplace.environment,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-    }
-    environment.pop("RAY_ADDRESS", None)
-    # The path of a Unix socket has at most 107 characters, too few for pytest's own folders.
-    with tempfile.TemporaryDirectory(prefix="ray") as scratch:
-        head = subprocess.Popen(
-            [
-                *(RAY, "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"),
-                *(f"--port={gcs}", f"--temp-dir={scratch}", "--node-ip-address=127.0.0.1"),
-                *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
-                *(f"--metrics-export-port={metrics}", f"--ray-client-server-port={client}"),
-            ],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        address = f"http://127.0.0.1:{dashboard}"
-        try:
-            wait_until(lambda: _answers(address))
-            ready = Cluster(address, environment)
-            # The server answers before it takes jobs.
-            wait_until(lambda: ready.job("list").wait() == 0)
-            yield ready
-        finally:
-            head.send_signal(signal.SIGTERM)
-            head.wait(timeout=60)
-
-
-def _answers(address: str) -> bool:
-    try:
-        urllib.request.urlopen(f"{address}/api/version", timeout=1).close()
-    except urllib.error.HTTPError as error:
-        return error.code == 401
-    except OSError:
-        return False
-    return True
+    with running_cluster(workplace.environment) as cluster:
+        yield cluster
 
 
 def test_a_submitted_sweep_is_stopped_and_submitted_again(
