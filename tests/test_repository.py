@@ -104,7 +104,8 @@ def test_the_readme_links_exist() -> None:
 
 
 def shell_commands() -> Iterator[list[str]]:
-    texts = README + (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    pages = (REPOSITORY / "docs" / name for name in ("data.md", "cluster.md"))
+    texts = README + "".join(page.read_text(encoding="utf-8") for page in pages)
     for block in re.findall(r"^```bash\n(.*?)^```", texts, flags=re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             if words := shlex.split(line, comments=True):
@@ -137,7 +138,7 @@ def readme_invocations() -> list[tuple[str, list[str]]]:
     found = []
     for words in shell_commands():
         line = " ".join(words)
-        if match := re.search(r"(?:^|\s)fpt-ray ((?:data )?[a-z-]+)(.*)", line):
+        if match := re.search(r"(?:^|\s)fpt-ray ((?:data )?[a-z][a-z-]*)(.*)", line):
             found.append((match.group(1), re.findall(r"--[a-z-]+", match.group(2))))
         elif match := re.search(r"-m fpt_ray\.sweep(.*)", line):
             found.append(("run", re.findall(r"--[a-z-]+", match.group(1))))

@@ -50,6 +50,14 @@ def test_the_claim_is_valid_and_what_overlays_mount() -> None:
         assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
 
 
+def test_the_reader_of_the_volume_is_valid() -> None:
+    reader = read_yaml(KUBERAY / "reader.yaml")
+    assert faults_of(reader) == []
+    (volume,) = reader["spec"]["volumes"]
+    claim = read_yaml(KUBERAY / "claim.yaml")
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
 # A mistake is found, wherever it is
 
 
