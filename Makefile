@@ -8,6 +8,8 @@ PYTHON ?=
 PYTEST_ARGS ?=
 export VENV PYTHON
 
+# Much of a test of a whole sweep is spent waiting for processes; files share fixtures.
+PARALLEL := -n 2 --dist loadfile
 DEMO := demo
 DEV := demo,dev
 CANDIDATES := $(if $(PYTHON),"$$PYTHON",python3 python3.13 python3.12 python3.11 python3.14)
@@ -31,11 +33,11 @@ quickstart: install-demo
 
 test: install-dev
 	@echo "==> Running the tests"
-	@"$$VENV/bin/python" -m pytest $(PYTEST_ARGS)
+	@"$$VENV/bin/python" -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 coverage: install-dev
 	@echo "==> Running the tests with coverage"
-	@"$$VENV/bin/python" -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	@"$$VENV/bin/python" -m pytest --cov --cov-report=term $(PARALLEL) $(PYTEST_ARGS)
 
 lint: install-dev
 	@echo "==> Checking style and format with ruff"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -80,8 +79,11 @@ def running_cluster(
         f"--ray-client-server-port={client}",
     ]
     address = f"http://127.0.0.1:{dashboard}"
-    # The path of a Unix socket has at most 107 characters, too few for pytest's own folders.
-    with tempfile.TemporaryDirectory(prefix="ray") as scratch, contextlib.ExitStack() as machines:
+    with contextlib.ExitStack() as stack:
+        # The path of a Unix socket has at most 107 characters, too few for pytest's own folders.
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray"))
+        machines: list[subprocess.Popen[bytes]] = []
+        stack.callback(_end, machines)
         start = partial(_start, machines, common, cwd, scratch)
         start(head)
         wait_until(lambda: _answers(f"{address}/api/version"))
@@ -98,13 +100,13 @@ def running_cluster(
 
 
 def _start(
-    machines: contextlib.ExitStack,
+    machines: list[subprocess.Popen[bytes]],
     environment: dict[str, str],
     cwd: Path | None,
     scratch: str,
     arguments: list[str],
 ) -> str:
-    """Start a machine that ends with a stack; return the address of its health check."""
+    """Start a machine and note it; return the address of its health check."""
     agent, metrics = free_ports(2)
     process = subprocess.Popen(
         [
@@ -117,13 +119,16 @@ def _start(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    machines.callback(_end, process)
+    machines.append(process)
     return f"http://127.0.0.1:{agent}/api/healthz"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
+def _end(machines: list[subprocess.Popen[bytes]]) -> None:
+    """Tell all machines to end before the first is waited for."""
+    for machine in machines:
+        machine.terminate()
+    for machine in machines:
+        machine.wait(timeout=60)
 
 
 def _answers(url: str) -> bool:
