@@ -8,8 +8,8 @@ PYTHON ?=
 PYTEST_ARGS ?=
 export VENV PYTHON
 
-# Much of a test of a whole sweep is spent waiting for processes; files share fixtures.
-PARALLEL := -n 2 --dist loadfile
+# One process runs what needs Ray, the other the rest; see tests/conftest.py.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 DEMO := demo
 DEV := demo,dev
 CANDIDATES := $(if $(PYTHON),"$$PYTHON",python3 python3.13 python3.12 python3.11 python3.14)

@@ -57,6 +57,9 @@ def main(words: Sequence[str]) -> int:
     job = find_or_submit(client, shlex.join(words))
     try:
         return 0 if asyncio.run(follow(client, job)) else 1
+    except (RuntimeError, OSError) as error:
+        print(f"lost {job}: {error}; start this again to look whether it runs", flush=True)
+        return 1
     except KeyboardInterrupt:
         print(f"{job} goes on; to stop it: ray job stop {job}", flush=True)
         return 130

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.object_store import ObjectStore, running_store
 
@@ -16,9 +18,27 @@ NETWORK_ALLOWED = os.environ.get("FPT_RAY_NETWORK_TESTS") == "1"
 if not NETWORK_ALLOWED:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Threads of several processes that wait for each other on the same cores triple the time.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MARKED_FOLDERS = ("integration", "e2e")
 TESTS = Path(__file__).parent
+
+
+class _OneRay(LoadFileScheduling):
+    """Gives whole files to processes, and all that use Ray to the same one.
+
+    Two Rays at a time would only wait for each other; beside one there is room for the rest.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        uses_ray = nodeid.split("/")[1] in MARKED_FOLDERS
+        return "ray" if uses_ray else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    return _OneRay(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

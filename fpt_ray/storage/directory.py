@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import ArrowException, fs
 
 from fpt_ray.errors import FptRayError
-from fpt_ray.storage.remedies import remedy
+from fpt_ray.storage.remedies import missing_bucket, remedy
 
 _OBJECT_STORES = ("s3", "gcs")
 """Filesystems of pyarrow whose paths begin with the name of a bucket."""
@@ -236,6 +236,10 @@ def _filesystem(uri: str, error_type: type[FptRayError]) -> tuple[fs.FileSystem,
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)
     except (ValueError, OSError, ArrowException) as error:
+        if bucket := missing_bucket(error):
+            raise error_type(
+                f"there is no bucket {bucket}", where=uri, fix="create it, or correct its name"
+            ) from error
         raise error_type(
             f"not a storage location that pyarrow can open: {error}",
             where=uri,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: they must list, read and write there"
 _REMEDIES = {
     "NO_SUCH_BUCKET": "create the bucket, or correct its name",
@@ -11,6 +13,16 @@ _REMEDIES = {
     "NETWORK_CONNECTION": "check the network, and AWS_ENDPOINT_URL or the URI's endpoint_override",
 }
 """The name that the AWS SDK gives an error, in pyarrow's text, to what mends it."""
+
+
+_NO_BUCKET = re.compile(r"Bucket '([^']+)' not found")
+"""What pyarrow says where it asks Amazon for a bucket's region, before it opens the store."""
+
+
+def missing_bucket(error: Exception) -> str | None:
+    """Name the bucket that an error says does not exist; None where it says something else."""
+    found = _NO_BUCKET.search(str(error))
+    return found and found[1]
 
 
 def remedy(error: Exception) -> str | None:

@@ -71,13 +71,31 @@ def test_a_head_two_workers_and_a_sweep_share_token_and_storage() -> None:
 
 
 def test_a_service_starts_when_what_it_needs_is_healthy() -> None:
-    services = read_yaml(COMPOSE)["services"] | read_yaml(WITH_STORE)["services"]
+    checked, awaited = set(), set()
     for file in (COMPOSE, WITH_STORE):
-        for service in read_yaml(file)["services"].values():
+        for name, service in read_yaml(file)["services"].items():
+            if "healthcheck" in service:
+                checked.add(name)
             for needed, how in service.get("depends_on", {}).items():
-                if how["condition"] == "service_healthy":
-                    checked = read_yaml(COMPOSE)["services"].get(needed, services[needed])
-                    assert "healthcheck" in checked, needed
+                awaited.add((name, needed, how["condition"]))
+    assert checked == {"head", "worker", "store"}
+    assert awaited == {
+        ("worker", "head", "service_healthy"),
+        ("sweep", "head", "service_healthy"),
+        ("sweep", "worker", "service_healthy"),
+        ("bucket", "store", "service_healthy"),
+        ("head", "bucket", "service_completed_successfully"),
+    }
+
+
+def test_one_service_builds_the_image_and_nobody_looks_for_it_elsewhere() -> None:
+    services = read_yaml(COMPOSE)["services"] | {
+        "bucket": read_yaml(WITH_STORE)["services"]["bucket"]
+    }
+    assert [name for name, service in services.items() if "build" in service] == ["head"]
+    assert len({service["image"] for service in services.values()}) == 1
+    for name in set(services) - {"head"}:
+        assert services[name]["pull_policy"] == "never"
 
 
 def test_the_sweep_is_that_of_the_rayjob() -> None:

@@ -70,6 +70,19 @@ def test_a_command_that_runs_is_followed(capsys: pytest.CaptureFixture[str]) -> 
     assert "following now, which runs already" in capsys.readouterr().out
 
 
+def test_a_cluster_that_vanishes_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Vanishing(Client):
+        def get_job_status(self, job: str) -> Status:
+            raise ConnectionError("refused")
+
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", Vanishing)
+    assert submit.main(COMMAND.split()) == 1
+    told = "lost job-0: refused; start this again to look whether it runs"
+    assert capsys.readouterr().out.splitlines()[-1] == told
+
+
 @pytest.mark.parametrize("end", [Status.SUCCEEDED, Status.FAILED, Status.STOPPED])
 def test_a_job_is_followed_to_its_end(
     end: Status, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -135,9 +135,9 @@ def test_whatever_is_killed_the_entrypoint_goes_on(
 
 
 def test_a_sweep_in_a_bucket_is_killed_and_goes_on(workplace: Workplace, bucket: Bucket) -> None:
-    command = [workplace.write(max_steps=120), "--storage", bucket.storage]
+    command = [workplace.write(max_steps=60), "--storage", bucket.storage]
     driver = workplace.start(*command)
-    wait_until(lambda: bucket.num_evaluations("demo") >= 6)
+    wait_until(lambda: bucket.num_evaluations("demo") >= 4)
     driver.kill()
     driver.wait()
     logs = bucket.logs("demo")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from fpt_ray.errors import RunDirectoryError
-from fpt_ray.storage import Lease, RunDirectory, lease
+from fpt_ray.storage import Lease, RunDirectory, directory, lease
 from fpt_ray.storage.remedies import remedy
 from tests.object_store import ObjectStore
 
@@ -76,6 +78,20 @@ def test_wrong_keys_are_told(
     for refused in (run.probe, run.entries, lambda: run.write_bytes("log", b"")):
         with pytest.raises(RunDirectoryError, match=told):
             refused()
+
+
+def test_a_bucket_that_amazon_does_not_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Amazon:
+        """What pyarrow does where no endpoint is given: it looks for the bucket's region first."""
+
+        @staticmethod
+        def from_uri(uri: str) -> None:
+            raise OSError("Bucket 'nowhere' not found")
+
+    monkeypatch.setattr(directory, "fs", SimpleNamespace(FileSystem=Amazon))
+    told = r"s3://nowhere/runs: there is no bucket nowhere\n  fix: create it, or correct its name"
+    with pytest.raises(RunDirectoryError, match=told):
+        RunDirectory("s3://nowhere/runs")
 
 
 def test_a_store_that_does_not_answer_is_told() -> None:
