@@ -56,6 +56,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs a CUDA device; torch sees none")
     if item.get_closest_marker("network") and not NETWORK_ALLOWED:
         pytest.skip("downloads from a public host; set FPT_RAY_NETWORK_TESTS=1 to allow it")
+    if item.get_closest_marker("long") and os.environ.get("FPT_RAY_LONG_TESTS") != "1":
+        pytest.skip("takes minutes; set FPT_RAY_LONG_TESTS=1 to run it")
 
 
 def _has_gpu() -> bool:

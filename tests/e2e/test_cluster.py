@@ -11,6 +11,8 @@ from ray.cluster_utils import Cluster
 
 from tests.e2e.conftest import Workplace, assert_every_evaluation_once, wait_until
 
+# What a pool does with machines and GPUs, tests/integration has with engines that train nothing.
+pytestmark = pytest.mark.long
 RATES = [5e-4, 1e-3, 3e-3]
 
 
