@@ -26,19 +26,20 @@ MARKED_FOLDERS = ("integration", "e2e")
 TESTS = Path(__file__).parent
 
 
-class _OneRay(LoadFileScheduling):
-    """Gives whole files to processes, and all that use Ray to the same one.
+class _OneSweep(LoadFileScheduling):
+    """Gives whole files to processes, and all that runs whole sweeps to the same one.
 
-    Two Rays at a time would only wait for each other; beside one there is room for the rest.
+    Two sweeps at a time would only wait for each other; beside one there is room for the rest.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        uses_ray = nodeid.split("/")[1] in MARKED_FOLDERS
-        return "ray" if uses_ray else str(super()._split_scope(nodeid))
+        if nodeid.startswith("tests/e2e/"):
+            return "tests/e2e"
+        return str(super()._split_scope(nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
-    return _OneRay(config, log) if config.getvalue("dist") == "loadfile" else None
+    return _OneSweep(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -80,7 +81,9 @@ def running_cluster(
     address = f"http://127.0.0.1:{dashboard}"
     with contextlib.ExitStack() as stack:
         # The path of a Unix socket has at most 107 characters, too few for pytest's own folders.
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray"))
+        scratch = tempfile.mkdtemp(prefix="ray")
+        # Some of Ray's processes write for a moment longer than their machine runs.
+        stack.callback(wait_until, partial(_removed, scratch))
         machines: list[subprocess.Popen[bytes]] = []
         stack.callback(_end, machines)
         start = partial(_start, machines, common, cwd, scratch)
@@ -129,6 +132,11 @@ def _end(machines: list[subprocess.Popen[bytes]]) -> None:
         machine.terminate()
     for machine in machines:
         machine.wait(timeout=60)
+
+
+def _removed(folder: str) -> bool:
+    shutil.rmtree(folder, ignore_errors=True)
+    return not Path(folder).exists()
 
 
 def _answers(url: str) -> bool:

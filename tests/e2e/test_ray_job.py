@@ -16,6 +16,7 @@ def cluster(workplace: Workplace) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.mark.long
 def test_a_submitted_sweep_is_stopped_and_submitted_again(
     workplace: Workplace, cluster: Cluster
 ) -> None:
