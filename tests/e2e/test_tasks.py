@@ -15,6 +15,9 @@ import pytest
 from fpt_ray.tasks import TASKS
 from tests.e2e.conftest import ROOT, Workplace, workplace_in
 
+# Integration tests read every task's data in every mode, too, but train on none of them.
+pytestmark = pytest.mark.long
+
 # More steps than the 32 whose sequences are sorted by length together.
 SWEEP = """\
 task: {{name: bit_xor}}
