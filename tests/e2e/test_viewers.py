@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.conftest import RATES, Workplace, wait_until
-from tests.e2e.test_ray_job import free_ports
+from tests.e2e.clusters import free_ports
 
 
 @contextmanager
