@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.conftest import RATES, Workplace, wait_until
 from tests.e2e.clusters import free_ports
+from tests.e2e.conftest import RATES, Workplace, wait_until
 
 
 @contextmanager
