@@ -8,7 +8,7 @@ PYTHON ?=
 PYTEST_ARGS ?=
 export VENV PYTHON
 
-# One process runs what needs Ray, the other the rest; see tests/conftest.py.
+# One process runs whole sweeps, the other all other tests; see tests/conftest.py.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 DEMO := demo
 DEV := demo,dev
