@@ -21,6 +21,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Threads of several processes that wait for each other on the same cores triple the time.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 MARKED_FOLDERS = ("integration", "e2e")
 TESTS = Path(__file__).parent

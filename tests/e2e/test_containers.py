@@ -96,7 +96,7 @@ def start_service(cluster: Cluster, image: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(2 * LONG_S)
 def test_whatever_is_killed_the_entrypoint_goes_on(
     cluster: Cluster, bucket: Bucket, image: Path

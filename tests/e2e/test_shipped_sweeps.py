@@ -76,6 +76,7 @@ def run_small(place: Workplace, file: str, *settings: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.long
 def test_one_sweep_starts_from_the_winner_of_another(
     place: Workplace, tiny: dict[str, Path]
 ) -> None:
@@ -91,6 +92,7 @@ def test_one_sweep_starts_from_the_winner_of_another(
     assert "Lu et al. 2021" in report.read_text()
 
 
+@pytest.mark.long
 def test_arms_of_different_sweeps_run_whole(place: Workplace, tiny: dict[str, Path]) -> None:
     arms: dict[str, dict[str, Any]] = {}
     seen: list[dict[str, Any]] = []
