@@ -8,7 +8,6 @@ import gc
 import os
 from collections.abc import Iterator
 
-
 _SPINS = 10_000
 """Rounds that a thread of torch looks whether the others are ready, before it sleeps."""
 
