@@ -65,6 +65,9 @@ class Quiet:
         device: where is computed; on a GPU the CPUs do not matter.
         read: reads the use of CPUs.
         sleep: waits for seconds.
+
+    Attributes:
+        gave_up: whether something was returned that others have disturbed.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Quiet:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.device = device
+        self.gave_up = False
         self._read = read
         self._sleep = sleep
         self._patience_s = PATIENCE_S if device.type == "cpu" else 0.0
@@ -89,6 +93,7 @@ class Quiet:
                 return best
             self._patience_s -= time.monotonic() - began
             if self._patience_s <= 0:
+                self.gave_up = self.device.type == "cpu"
                 return best
             self._sleep(_PAUSE_S)
             self._patience_s -= _PAUSE_S

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -32,8 +34,24 @@ _BUSY_S = 2.0
 _ENOUGH_S = 0.3
 """Rehearsals are repeated for so long: somebody else's burst is about as long."""
 _MANY = 20
+_DOUBTED_S = 120.0
+"""What was measured beside others is measured again after so long, then after twice as long."""
 
-Measure = Callable[[Pack, Any], int]
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What was found by measuring.
+
+    Attributes:
+        num_trials: that a pack takes.
+        is_sure: whether nobody else needed the device at the time.
+    """
+
+    num_trials: int
+    is_sure: bool = True
+
+
+Measure = Callable[[Pack, Any], Size]
 
 
 class Limits:
@@ -43,6 +61,7 @@ class Limits:
         pack: a number for all keys, or ``auto``.
         measure: finds it for a pack and one of its trials; called where ``pack`` is ``auto``.
         shape_of: keys of which it gives equal things take equal numbers of trials.
+        clock: seconds that pass.
     """
 
     def __init__(
@@ -50,41 +69,63 @@ class Limits:
         pack: Literal["auto"] | int,
         measure: Measure,
         shape_of: Callable[[Any], Hashable] = lambda key: key,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fixed = None if pack == "auto" else pack
         self._measure = measure
         self._shape_of = shape_of
-        self._of: dict[Hashable, int] = {}
-        self._alike: dict[Hashable, int] = {}
+        self._clock = clock
+        self._shapes: dict[Hashable, Hashable] = {}
+        self._found: dict[Hashable, int] = {}
+        self._doubts: dict[Hashable, _Doubt] = {}
+        self._lowered: dict[Hashable, int] = {}
 
     def of(self, key: Hashable) -> int:
         """Tell how many trials a pack of a key takes; as long as it is not known, one."""
-        return self._of.get(key, self.fixed or 1)
+        if key not in self._shapes:
+            return self.fixed or 1
+        found = self._found[self._shapes[key]]
+        return min(found, self._lowered.get(key, found))
 
     def settle(self, key: Hashable, pack: Pack, trial: Any) -> None:
-        """Find the limit of a key unless it is known."""
-        if key in self._of:
-            return
+        """Find the limit of a key unless it is known for sure."""
         shape = self._shape_of(key)
-        if shape not in self._alike:
-            self._alike[shape] = self.fixed or self._measure(pack, trial)
-        self._of[key] = self._alike[shape]
+        if shape not in self._found or self._is_due(shape):
+            self._found[shape] = self.fixed or self._look(shape, pack, trial)
+        self._shapes[key] = shape
+
+    def _is_due(self, shape: Hashable) -> bool:
+        return shape in self._doubts and self._clock() >= self._doubts[shape].until
+
+    def _look(self, shape: Hashable, pack: Pack, trial: Any) -> int:
+        size = self._measure(pack, trial)
+        before = self._doubts.pop(shape, None)
+        if not size.is_sure:
+            wait_s = _DOUBTED_S if before is None else 2 * before.wait_s
+            self._doubts[shape] = _Doubt(wait_s, self._clock() + wait_s)
+        return size.num_trials
 
     def lower(self, key: Hashable, num_tried: int) -> None:
-        """Halve a limit after so many trials were too many."""
-        self._of[key] = max(1, min(self.of(key), num_tried) // 2)
+        """Halve a limit, for good, after so many trials were too many."""
+        self._lowered[key] = max(1, min(self.of(key), num_tried) // 2)
 
     @property
     def size(self) -> int | None:
         """Trials in a pack, on average over the keys that were met; None before the first."""
-        if not self._of:
-            return self.fixed
-        limits = list(self._of.values())
-        return sum(limits) // len(limits)
+        limits = self.describe()
+        return sum(limits) // len(limits) if limits else self.fixed
 
     def describe(self) -> list[int]:
         """List the limits of all keys that were met."""
-        return sorted(self._of.values())
+        return sorted(self.of(key) for key in list(self._shapes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """How long what was measured is taken as it is, in seconds and by the clock."""
+
+    wait_s: float
+    until: float
 
 
 def measured_by(device: torch.device, cap: int | None = None) -> Measure:
@@ -98,10 +139,10 @@ def measured_by(device: torch.device, cap: int | None = None) -> Measure:
     return lambda pack, trial: _grow(pack, trial, device, largest)
 
 
-def _grow(pack: Pack, trial: Any, device: torch.device, largest: int) -> int:
+def _grow(pack: Pack, trial: Any, device: torch.device, largest: int) -> Size:
     """Double the number of copies while that pays and the next doubling can be expected to fit."""
     if largest == 1:
-        return 1
+        return Size(1)
     allowed = _SHARE_OF_MEMORY[device.type] * free_bytes(device)
     rates: dict[int, float] = {}
     tried, misses, quiet = 1, 0, Quiet(device)
@@ -122,7 +163,7 @@ def _grow(pack: Pack, trial: Any, device: torch.device, largest: int) -> int:
             break
         tried *= 2
     release_memory(device)
-    return knee(rates)
+    return Size(knee(rates), is_sure=not quiet.gave_up)
 
 
 def knee(rates: Mapping[int, float]) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from fpt_ray.engine.loop import EngineLoop, Tools
-from fpt_ray.engine.sizing import Limits
+from fpt_ray.engine.sizing import Limits, Size
 from fpt_ray.errors import TrialError
 from fpt_ray.training import Evaluation, TestResult
 
@@ -199,7 +199,7 @@ class Bench:
     def __init__(
         self,
         pack: Literal["auto"] | int = 8,
-        measure: Callable[[Any, Any], int] = lambda pack, trial: 8,
+        measure: Callable[[Any, Any], Size] = lambda pack, trial: Size(8),
         time_flies: bool = False,
     ) -> None:
         self.world = World()

@@ -9,6 +9,7 @@ import pytest
 
 from fpt_ray.engine.grouping import ALIGN_S
 from fpt_ray.engine.members import DROPPED_AFTER_S
+from fpt_ray.engine.sizing import Size
 from fpt_ray.errors import CheckpointError, RunDirectoryError, TrialError
 from tests.unit.engine.fakes import PATIENCE_S, Bench, Gate, results
 
@@ -341,7 +342,7 @@ def test_a_trial_that_cannot_be_saved_fails_alone(bench: Bench) -> None:
 def test_the_size_is_measured_when_the_first_trial_of_a_key_is_opened(
     make_bench: MakeBench,
 ) -> None:
-    bench = make_bench(pack="auto", measure=lambda pack, trial: 4)
+    bench = make_bench(pack="auto", measure=lambda pack, trial: Size(4))
     assert bench.loop.status()["size"] is None
     bench.ask("a").result(PATIENCE_S)
     assert bench.loop.status()["size"] == 4

@@ -36,6 +36,7 @@ def test_a_disturbed_measurement_is_repeated_and_the_least_counts() -> None:
     measured = patient.measure(iter([3.0, 1.0, 2.0]).__next__)
     assert measured == 1.0
     assert len(pauses) == 2
+    assert not patient.gave_up
 
 
 def test_patience_ends() -> None:
@@ -46,11 +47,14 @@ def test_patience_ends() -> None:
     before = len(pauses)
     assert patient.measure(lambda: 2.0) == 2.0
     assert len(pauses) == before
+    assert patient.gave_up
 
 
 def test_on_a_gpu_and_where_the_system_does_not_tell_once_is_enough() -> None:
     for device, read in ((torch.device("cuda"), lambda: SHARED), (CPU, lambda: None)):
-        assert Quiet(device, read).measure(iter([1.0]).__next__) == 1.0
+        brief = Quiet(device, read)
+        assert brief.measure(iter([1.0]).__next__) == 1.0
+        assert not brief.gave_up
 
 
 def test_the_use_of_this_machine_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

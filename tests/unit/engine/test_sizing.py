@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fpt_ray.engine import sizing
-from fpt_ray.engine.sizing import LARGEST, Limits, knee, measured_by
+from fpt_ray.engine.sizing import LARGEST, Limits, Size, knee, measured_by
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ class Rehearsals:
         return self._seconds(num_copies)
 
     def size(self, cap: int | None = None) -> int:
-        return measured_by(CPU, cap)(self, None)  # type: ignore[arg-type]
+        return measured_by(CPU, cap)(self, None).num_trials  # type: ignore[arg-type]
 
 
 def test_one_slow_rehearsal_does_not_end_the_growth() -> None:
@@ -102,9 +102,9 @@ def test_a_lost_gpu_ends_more_than_a_rehearsal() -> None:
 def test_keys_of_one_shape_are_measured_once() -> None:
     measured: list[str] = []
 
-    def measure(pack: Any, trial: str) -> int:
+    def measure(pack: Any, trial: str) -> Size:
         measured.append(trial)
-        return 16
+        return Size(16)
 
     limits = Limits("auto", measure, shape_of=lambda key: key[0])
     for key in ("a1", "a2", "b1", "a1"):
@@ -120,7 +120,7 @@ def test_a_number_is_taken_as_it_is() -> None:
 
 
 def test_a_limit_is_halved_by_what_was_tried_and_never_below_one() -> None:
-    limits = Limits("auto", lambda pack, trial: 32)
+    limits = Limits("auto", lambda pack, trial: Size(32))
     assert limits.size is None
     limits.settle("k", None, None)  # type: ignore[arg-type]
     limits.settle("other", None, None)  # type: ignore[arg-type]
@@ -129,3 +129,28 @@ def test_a_limit_is_halved_by_what_was_tried_and_never_below_one() -> None:
     limits.lower("k", 3)
     limits.lower("k", 1)
     assert limits.of("k") == 1
+
+
+def test_what_was_measured_beside_others_is_measured_again_ever_more_rarely() -> None:
+    now, found, measured = [0.0], [Size(1, is_sure=False)], []
+
+    def measure(pack: Any, trial: str) -> Size:
+        measured.append(now[0])
+        return found[0]
+
+    limits = Limits("auto", measure, shape_of=lambda key: key[0], clock=lambda: now[0])
+    for second in range(0, 800, 10):
+        now[0] = float(second)
+        limits.settle("a1", None, "t")  # type: ignore[arg-type]
+        limits.settle("a2", None, "t")  # type: ignore[arg-type]
+    assert measured == [0.0, 120.0, 360.0]
+    assert limits.describe() == [1, 1]
+
+    limits.lower("a2", 1)
+    now[0], found[0] = 900.0, Size(8)
+    limits.settle("a1", None, "t")  # type: ignore[arg-type]
+    # Both have one shape, but what was too many for a key stays too many.
+    assert (limits.of("a1"), limits.of("a2")) == (8, 1)
+    now[0] = 1e6
+    limits.settle("a1", None, "t")  # type: ignore[arg-type]
+    assert len(measured) == 4
