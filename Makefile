@@ -67,14 +67,14 @@ venv:
 	echo "==> Creating the virtual environment $$VENV with $$("$$found" --version)"; \
 	"$$found" -m venv "$$VENV"
 
-# Without compiling: Python compiles what it imports when it first does, and most files never are.
+# pip compiles what it installs: where PYTHONDONTWRITEBYTECODE is set, every process of Ray would do so again.
 # Installs the package, editable, with the extras in $(1), unless this very checkout's pyproject.toml was
 # installed so before. torch and torchvision come from one pip run: from two they may not fit each other.
 define install
 	@wanted="$$(pwd -P) $$(cksum < pyproject.toml)"; stamp="$$VENV/.installed-$(1)"; \
 	if [ "$$(cat "$$stamp" 2>/dev/null)" = "$$wanted" ]; then exit 0; fi; \
 	echo "==> Installing fpt-ray[$(1)] into $$VENV (the first time: several gigabytes and minutes)"; \
-	"$$VENV/bin/python" -m pip install --no-compile --editable '.[$(1)]' && printf '%s\n' "$$wanted" > "$$stamp"
+	"$$VENV/bin/python" -m pip install --editable '.[$(1)]' && printf '%s\n' "$$wanted" > "$$stamp"
 endef
 
 install-demo: venv
