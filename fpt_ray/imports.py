@@ -38,8 +38,8 @@ def share_cores() -> None:
     """Have threads of torch that wait for each other sleep soon; call it before torch is imported.
 
     By default they spin for milliseconds, on cores that other processes need: two that compute on
-    the same two cores took four times as long so, and take 1.7 times as long after this call. One
-    process by itself does not become slower. What the user has set stays.
+    the same two cores took 4 to 12 times as long as one alone, and 1.7 to 2.4 times after this
+    call; for one alone no difference rose above the noise (by hand). What the user has set stays.
 
     Source: GOMP_SPINCOUNT in GNU's libgomp manual, https://gcc.gnu.org/onlinedocs/libgomp/.
     """
