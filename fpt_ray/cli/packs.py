@@ -28,8 +28,10 @@ def verify_pack(
 ) -> None:
     """Train sampled trials in packs and alone, and print the largest differences."""
     from fpt_ray.config import load_sweep
+    from fpt_ray.cores import prepare_cores
 
     sweep = load_sweep(file, set_ or ())
+    prepare_cores()
     from fpt_ray.verify import verify_packs
 
     verification = verify_packs(sweep, trials, steps, tolerance, progress=say)

@@ -6,7 +6,8 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
-from fpt_ray.imports import large_imports, share_cores
+from fpt_ray.cores import prepare_cores
+from fpt_ray.imports import large_imports
 
 if TYPE_CHECKING:
     from fpt_ray.data.deliver import Delivery
@@ -39,7 +40,7 @@ class Engine:
         pack: Literal["auto"] | int,
         num_threads: int,
     ) -> None:
-        share_cores()
+        prepare_cores()
         with large_imports():
             from fpt_ray.engine.device import choose_device
             from fpt_ray.engine.workshop import Workshop, start, was_given_gpu

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from fpt_ray.imports import end_quickly, large_imports, share_cores
+from fpt_ray.imports import end_quickly, large_imports
 
 
 @pytest.fixture(autouse=True)
@@ -40,24 +39,3 @@ def test_at_its_end_a_process_freezes_what_it_has(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("atexit.register", registered.append)
     end_quickly()
     assert registered == [gc.freeze]
-
-
-@pytest.mark.parametrize(
-    ("set_by_the_user", "found"),
-    [
-        ({}, "10000"),
-        ({"GOMP_SPINCOUNT": "7"}, "7"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
-    ],
-)
-def test_threads_that_wait_sleep_soon_unless_the_user_says_otherwise(
-    set_by_the_user: dict[str, str], found: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    # Set first, so that what is set below is undone.
-    monkeypatch.setenv("GOMP_SPINCOUNT", "0")
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    for name, value in set_by_the_user.items():
-        monkeypatch.setenv(name, value)
-    share_cores()
-    assert os.environ.get("GOMP_SPINCOUNT") == found

@@ -32,11 +32,15 @@ class StackedLayerNorm(Stacked):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Normalise the features of (trials * batch, ..., features)."""
-        numbers = hidden.numel() // self.fold.trials
-        at_once = len(self.shape) == 1 and (not hidden.is_cpu or numbers < LOOPED_NUMBERS)
-        if at_once and self.fold.trials > 1:
-            return self._at_once(hidden)
-        return self._one_by_one(hidden)
+        return self._at_once(hidden) if self._pays(hidden) else self._one_by_one(hidden)
+
+    def _pays(self, hidden: Tensor) -> bool:
+        """Choose a way; on CPUs whatever the number of trials, since the two round differently."""
+        if len(self.shape) > 1:
+            return False
+        if hidden.is_cpu:
+            return hidden.numel() < LOOPED_NUMBERS * self.fold.trials
+        return self.fold.trials > 1
 
     def _at_once(self, hidden: Tensor) -> Tensor:
         weight = self.per_row("weight")

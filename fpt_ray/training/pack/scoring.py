@@ -39,7 +39,7 @@ def score_pack(
         batch = _repeated(to_device(chunk, device), count)
         logits = computation.logits(batch, gather(batch, stores))
         targets = batch.whole.targets
-        loss += decision_losses(logits, targets).sum(dim=1)
+        loss += decision_losses(logits, targets).sum(dim=1, dtype=torch.float64)
         guesses = logits.reshape(*targets.shape, -1).argmax(dim=-1)
         correct += (guesses == targets).flatten(1).sum(dim=1)
         num_examples += len(chunk.targets)
