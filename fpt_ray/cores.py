@@ -36,18 +36,18 @@ def _round_alike() -> None:
     """Have matrix products round a row alike, whatever the number of rows.
 
     By default MKL adds in another order when there are more of them, so that a trial's last bits
-    depend on how many train with it. On the processor where it was measured this took 1 to 4 % of
-    a pack's speed. Elsewhere than on Intel's processors nothing is known of its cost, and nothing
-    is changed.
+    depend on how many train with it. This took between nothing and 6 % of a pack's speed (by hand).
+    Elsewhere than on Intel's processors its cost is unknown, and nothing is changed.
 
     Source: MKL_CBWR and its flag STRICT in Intel's developer guide of oneMKL, "Conditional
     Numerical Reproducibility Control".
     """
-    if _made_by_intel():
+    if made_by_intel():
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
-def _made_by_intel() -> bool:
+def made_by_intel() -> bool:
+    """Tell whether this machine's processor is one of Intel's; False where Linux does not say."""
     try:
         return "GenuineIntel" in _CPU_INFO.read_text()
     except OSError:

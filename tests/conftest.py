@@ -10,6 +10,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from fpt_ray.cores import prepare_cores
 from tests.object_store import ObjectStore, running_store
 
 # Libraries read these when they are imported, so they are set before any test is: no test reaches a
@@ -22,6 +23,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Threads of several processes that wait for each other on the same cores triple the time.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+prepare_cores()
 
 MARKED_FOLDERS = ("integration", "e2e")
 TESTS = Path(__file__).parent

@@ -24,6 +24,9 @@ LARGEST = {"cpu": 32, "cuda": 128}
 """Trials in a pack at most where the size is measured."""
 WORTHWHILE = 1.05
 """A larger pack is worth it where it has this many times the trial-steps a second."""
+_DOUBTFUL = 1.25
+"""The same where others disturbed the measurement. A pack that is too large keeps results waiting;
+one that is too small costs a third of the speed."""
 _SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.9}
 _MISSES = 2
 """Doublings in a row that do not pay end the search: a single one may be the machine's noise."""
@@ -156,14 +159,14 @@ def _grow(pack: Pack, trial: Any, device: torch.device, largest: int) -> Size:
         rate = tried / seconds
         if rate >= WORTHWHILE * max(rates.values(), default=0.0):
             misses = 0
-        else:
+        elif not quiet.gave_up:
             misses += _MISSES if seconds >= _TRUSTED_S else 1
         rates[tried] = rate
         if seconds >= _BUSY_S or 2 * (peak_bytes(device) - before) > allowed:
             break
         tried *= 2
     release_memory(device)
-    return Size(knee(rates), is_sure=not quiet.gave_up)
+    return Size(far_end(rates) if quiet.gave_up else knee(rates), is_sure=not quiet.gave_up)
 
 
 def knee(rates: Mapping[int, float]) -> int:
@@ -172,8 +175,22 @@ def knee(rates: Mapping[int, float]) -> int:
     Args:
         rates: trial-steps a second by number of trials; may be empty.
     """
+    return min(_fast(rates, WORTHWHILE), default=1)
+
+
+def far_end(rates: Mapping[int, float]) -> int:
+    """Find the largest pack that may be as fast as the fastest, as far as noisy rates can tell.
+
+    Args:
+        rates: as ``knee`` takes them.
+    """
+    return max(_fast(rates, _DOUBTFUL), default=1)
+
+
+def _fast(rates: Mapping[int, float], factor: float) -> list[int]:
+    """List the packs that are no slower than the fastest by more than a factor."""
     fastest = max(rates.values(), default=0.0)
-    return min((size for size, rate in rates.items() if rate * WORTHWHILE >= fastest), default=1)
+    return [size for size, rate in rates.items() if rate * factor >= fastest]
 
 
 def _rehearse(pack: Pack, trial: Any, num_copies: int, quiet: Quiet) -> float | None:

@@ -83,7 +83,7 @@ def test_a_system_that_does_not_name_its_processor_is_left_alone(vendor: Path) -
     assert "MKL_CBWR" not in os.environ
 
 
-@pytest.mark.skipif(not cores._made_by_intel(), reason="torch multiplies by MKL's rules on Intel")
+@pytest.mark.skipif(not cores.made_by_intel(), reason="torch multiplies by MKL's rules on Intel")
 def test_a_row_of_a_product_does_not_depend_on_how_many_there_are() -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
     subprocess.run([sys.executable, "-c", ROWS_ROUND_ALIKE], check=True, env=environment)

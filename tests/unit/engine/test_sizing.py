@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fpt_ray.engine import sizing
-from fpt_ray.engine.sizing import LARGEST, Limits, Size, knee, measured_by
+from fpt_ray.engine.quiet import Quiet
+from fpt_ray.engine.sizing import LARGEST, Limits, Size, far_end, knee, measured_by
 
 CPU = torch.device("cpu")
 
@@ -32,6 +33,14 @@ class Rehearsals:
         return measured_by(CPU, cap)(self, None).num_trials  # type: ignore[arg-type]
 
 
+class Disturbed(Quiet):
+    """Others never pause."""
+
+    def measure(self, run: Callable[[], float]) -> float:
+        self.gave_up = True
+        return run()
+
+
 def test_one_slow_rehearsal_does_not_end_the_growth() -> None:
     assert Rehearsals(lambda copies: 0.09 if copies == 2 else 0.01).size() == LARGEST["cpu"]
 
@@ -50,6 +59,21 @@ def test_the_smallest_pack_that_is_nearly_the_fastest_is_taken() -> None:
     assert Rehearsals(lambda copies: 0.01 * copies**0.9).size() == LARGEST["cpu"]
     assert knee({1: 17.6, 2: 19.9, 4: 21.2, 8: 21.9, 16: 21.9, 32: 22.3}) == 8
     assert knee({}) == 1
+
+
+def test_where_others_disturb_a_pack_is_rather_too_large_than_too_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def seconds(copies: int) -> float:
+        return (0.05 if copies in (2, 4, 8) else 0.02) * copies
+
+    quiet = Rehearsals(seconds)
+    assert (quiet.size(), quiet.tried) == (1, [1, 2, 4])
+    monkeypatch.setattr(sizing, "Quiet", Disturbed)
+    busy = Rehearsals(seconds)
+    assert (busy.size(), busy.tried[-1]) == (LARGEST["cpu"], LARGEST["cpu"])
+    assert far_end({1: 17.6, 2: 25.0, 4: 12.0, 8: 20.0, 16: 19.0}) == 8
+    assert far_end({}) == 1
 
 
 def test_the_largest_pack_is_bounded() -> None:
