@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -79,7 +81,8 @@ class Store:
         if len(new):
             chosen = send(new, batch.tokens.device)
             mask = None if batch.mask is None else batch.mask[chosen]
-            found = self._cut.below(batch.tokens[chosen], mask)
+            with _without_dropout(self._model):
+                found = self._cut.below(batch.tokens[chosen], mask)
             self._values[send(rows[new], found.device), :length] = found
             self._is_held[rows[new]] = True
         return self._values
@@ -153,6 +156,17 @@ def fits(split: Split, num_bytes: int, left: int) -> bool:
     if num_bytes > left:
         _LOG.info("activations of the %s split would fill %d bytes", split, num_bytes)
     return num_bytes <= left
+
+
+@contextmanager
+def _without_dropout(model: SequenceModel) -> Iterator[None]:
+    """Have a model compute as in evaluation, whatever it does at the time."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def compute_logits(model: SequenceModel, batch: Batch, store: Store | None) -> Tensor:

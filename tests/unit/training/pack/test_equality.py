@@ -115,11 +115,16 @@ def test_random_backbones_of_other_seeds_need_packs_of_their_own(
     assert trials[0].key == trials[1].key != trials[2].key
 
 
+@pytest.mark.parametrize(
+    "trained", [["all"], ["output"], ["output", "layer_norm[1]"]], ids=" and ".join
+)
 @pytest.mark.parametrize("backbone", ["tiny-gpt2", "tiny-bert"])
 def test_a_pack_of_one_drops_what_a_trainer_drops(
-    make_settings: MakeSettings, backbone: str
+    make_settings: MakeSettings, backbone: str, trained: list[str]
 ) -> None:
-    settings = make_settings(model__backbone=backbone, training__dropout=0.3)
+    settings = make_settings(
+        model__backbone=backbone, model__trained=trained, training__dropout=0.3
+    )
     trainer, trial = build_trainer(settings, 3), prepare_trial(settings, 3)
     packs = Packs()
     for _ in range(3):
