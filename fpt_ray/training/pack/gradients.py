@@ -89,8 +89,10 @@ class FlatGradients(Gradients):
         if self._untrained is not None:
             self.buffer.masked_fill_(self._untrained, 0.0)
         chunks = self.buffer.view(len(self.trained), -1, CHUNK)
-        norms: Tensor = torch.linalg.vector_norm(torch.linalg.vector_norm(chunks, dim=2), dim=1)
-        return norms
+        # In float64 it is of no account where in the buffer others have a parameter begin.
+        of_chunks = torch.linalg.vector_norm(chunks, dim=2, dtype=torch.float64)
+        norms: Tensor = torch.linalg.vector_norm(of_chunks, dim=1)
+        return norms.float()
 
     def parts(self, flat: Tensor) -> list[Tensor]:
         """Leave the numbers in one part."""
