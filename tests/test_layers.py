@@ -18,7 +18,7 @@ PACKAGE = REPOSITORY / "fpt_ray"
 
 # A part is a module or a folder directly below fpt_ray; "__init__" is the package itself.
 LAYERS = {
-    **dict.fromkeys(("__init__", "errors", "seeding", "node_cache", "imports"), 0),
+    **dict.fromkeys(("__init__", "errors", "seeding", "node_cache", "imports", "cores"), 0),
     **dict.fromkeys(("config", "storage"), 1),
     **dict.fromkeys(("tasks", "models", "records"), 2),
     **dict.fromkeys(("training", "data"), 3),
@@ -30,7 +30,17 @@ LAYERS = {
 }
 MAY_IMPORT_RAY = {"data", "engine", "trial", "search", "orchestrate"}
 HEAVY = {"torch", "ray", "transformers"}
-NEVER_HEAVY = {"__init__", "errors", "seeding", "imports", "config", "storage", "records", "report"}
+NEVER_HEAVY = {
+    "__init__",
+    "errors",
+    "seeding",
+    "imports",
+    "cores",
+    "config",
+    "storage",
+    "records",
+    "report",
+}
 LIGHT_AT_IMPORT = {"cli", "sweep"}
 DISTRIBUTIONS = {"PIL": "pillow", "ruamel": "ruamel-yaml", "pydantic_core": "pydantic"}
 
