@@ -17,6 +17,8 @@ from fpt_ray.config import TrialSettings
 from fpt_ray.training import Pack, build_trainer, prepare_trial
 from fpt_ray.training.pack.rows import Rows
 from tests.unit.training.pack.trials import (
+    FAMILIES,
+    NO_TABLE,
     Packs,
     assert_values_close,
     copies,
@@ -33,8 +35,6 @@ MEMBERS: list[dict[str, Any]] = [
     {"training__learning_rate": 2e-2, "model__trained": ["input", "output"]},
 ]
 MOST_STEPS = 8
-FAMILIES = ("gpt2", "bert", "distilbert", "roberta", "t5", "llama", "vit", "longformer")
-NO_TABLE = ("t5", "llama")
 TRAINED = ["input", "output", "layer_norm"]
 
 Round = tuple[list[int], int]

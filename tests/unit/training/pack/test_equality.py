@@ -11,13 +11,18 @@ import torch
 from fpt_ray.config import TrialSettings
 from fpt_ray.tasks import BitXor, TaskSources
 from fpt_ray.training import PackedTrial, build_trainer, prepare_trial
-from tests.unit.training.pack.trials import Packs, assert_close, figures, prepare_all
+from tests.unit.training.pack.trials import (
+    FAMILIES,
+    NO_TABLE,
+    Packs,
+    assert_close,
+    figures,
+    prepare_all,
+)
 
 MakeSettings = Callable[..., TrialSettings]
 Jobs = list[tuple[TrialSettings, int]]
 
-FAMILIES = ("gpt2", "bert", "distilbert", "roberta", "t5", "llama", "vit", "longformer")
-NO_TABLE = ("t5", "llama")
 MIXED: list[dict[str, Any]] = [
     {"training__learning_rate": 1e-3},
     {"training__learning_rate": 1e-2, "training__grad_clip_norm": None},

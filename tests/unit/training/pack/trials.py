@@ -19,6 +19,10 @@ from fpt_ray.training import (
     prepare_trial,
 )
 
+FAMILIES = ("gpt2", "bert", "distilbert", "roberta", "t5", "llama", "vit", "longformer")
+NO_TABLE = ("t5", "llama")
+"""Families without a table of positions."""
+
 RTOL = 1e-5
 """How far a trial in a pack may be from the same trial alone."""
 
